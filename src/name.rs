@@ -1,0 +1,384 @@
+//! A domain name in canonical form, parsed once at the edge.
+//!
+//! Two names are equal when their uncompressed wire forms are equal after ASCII letters were lowered. Text is taken as
+//! in master files (RFC 1035, section 5.1: `\DDD` and `\.`), with or without the final dot; text that is not ASCII is
+//! converted to A-labels (IDNA, UTS 46), ASCII is not, because strict checks refuse names that DNS carries every day
+//! (`_dmarc`, `r4---sn-x`). Text that is not UTF-8 is taken as raw bytes. Wire form never sees IDNA.
+//!
+//! Parsing never panics, never allocates for ASCII, and reads no more than [`MAX_TEXT`] bytes.
+
+use crate::error::{Error, Result};
+use std::fmt;
+
+/// Longest wire form of a name, in bytes (RFC 1035, section 2.3.4).
+pub const MAX_WIRE: usize = 255;
+/// Longest label, in bytes.
+pub const MAX_LABEL: usize = 63;
+/// Longest dotted form: the wire form without its first length byte and its root.
+pub const MAX_DOTTED: usize = MAX_WIRE - 2;
+/// Longest text that can be a name: every byte escaped as `\DDD`, or a name in Unicode.
+pub const MAX_TEXT: usize = 4096;
+
+/// A canonical domain name.
+#[derive(Clone, Copy)]
+pub struct Name {
+    len: u8,
+    labels: u8,
+    wire: [u8; MAX_WIRE],
+}
+
+impl Name {
+    /// The root.
+    pub const ROOT: Name = Name { len: 1, labels: 0, wire: [0; MAX_WIRE] };
+
+    /// Reads a name from text.
+    ///
+    /// # Errors
+    /// [`Error::Name`] for an empty label, a label over 63 bytes, a name over 255 bytes in wire form, or a bad escape.
+    pub fn from_text(text: &[u8]) -> Result<Name> {
+        if text.len() > MAX_TEXT {
+            return Err(Error::Name("too long"));
+        }
+        if text.is_ascii() {
+            return Name::from_ascii(text);
+        }
+        let Ok(unicode) = std::str::from_utf8(text) else {
+            return Name::from_ascii(text);
+        };
+        match idna::domain_to_ascii(unicode) {
+            Ok(ascii) => Name::from_ascii(ascii.as_bytes()),
+            Err(_) => Err(Error::Name("no valid internationalised name (IDNA)")),
+        }
+    }
+
+    /// Reads a name from uncompressed wire form; the bytes must end with the root label.
+    ///
+    /// # Errors
+    /// [`Error::Name`] for anything else, compression pointers included.
+    pub fn from_wire(bytes: &[u8]) -> Result<Name> {
+        if bytes.len() > MAX_WIRE {
+            return Err(Error::Name("over 255 bytes in wire form"));
+        }
+        let mut name = Name::ROOT;
+        let mut rest = bytes;
+        let mut at = 0_usize;
+        loop {
+            let Some((&length, tail)) = rest.split_first() else {
+                return Err(Error::Name("wire form ends before the root label"));
+            };
+            if usize::from(length) > MAX_LABEL {
+                return Err(Error::Name("label over 63 bytes, or a compression pointer"));
+            }
+            let Some((label, tail)) = tail.split_at_checked(usize::from(length)) else {
+                return Err(Error::Name("wire form ends within a label"));
+            };
+            name.push(&mut at, length)?;
+            if length == 0 {
+                if !tail.is_empty() {
+                    return Err(Error::Name("bytes after the root label"));
+                }
+                break;
+            }
+            for byte in label {
+                name.push(&mut at, byte.to_ascii_lowercase())?;
+            }
+            name.labels += 1;
+            rest = tail;
+        }
+        name.len = u8::try_from(at).map_err(|_| Error::Name("over 255 bytes in wire form"))?;
+        Ok(name)
+    }
+
+    fn from_ascii(text: &[u8]) -> Result<Name> {
+        let mut name = Name::ROOT;
+        if text.is_empty() {
+            return Err(Error::Name("empty"));
+        }
+        if text == b"." {
+            return Ok(name);
+        }
+        let mut at = 1_usize;
+        let mut label_start = 0_usize;
+        let mut bytes = text.iter().copied();
+        while let Some(byte) = bytes.next() {
+            match byte {
+                b'.' => {
+                    name.close_label(label_start, at)?;
+                    label_start = at;
+                    at += 1;
+                    continue;
+                }
+                b'\\' => {
+                    let value = unescape(&mut bytes)?;
+                    name.push(&mut at, value.to_ascii_lowercase())?;
+                }
+                plain => name.push(&mut at, plain.to_ascii_lowercase())?,
+            }
+        }
+        if at > label_start + 1 {
+            name.close_label(label_start, at)?;
+            name.push(&mut at, 0)?;
+        } else {
+            // The text ended with a dot: the label just opened is the root.
+            let mut root = label_start;
+            name.push(&mut root, 0)?;
+        }
+        name.len = u8::try_from(at).map_err(|_| Error::Name("over 255 bytes in wire form"))?;
+        Ok(name)
+    }
+
+    fn push(&mut self, at: &mut usize, byte: u8) -> Result<()> {
+        let Some(slot) = self.wire.get_mut(*at) else {
+            return Err(Error::Name("over 255 bytes in wire form"));
+        };
+        *slot = byte;
+        *at += 1;
+        Ok(())
+    }
+
+    fn close_label(&mut self, start: usize, end: usize) -> Result<()> {
+        let length = end - start - 1;
+        if length == 0 {
+            return Err(Error::Name("empty label"));
+        }
+        if length > MAX_LABEL {
+            return Err(Error::Name("label over 63 bytes"));
+        }
+        if let (Some(slot), Ok(value)) = (self.wire.get_mut(start), u8::try_from(length)) {
+            *slot = value;
+        }
+        self.labels += 1;
+        Ok(())
+    }
+
+    /// The canonical wire form, root label included.
+    pub fn wire(&self) -> &[u8] {
+        self.wire.get(..usize::from(self.len)).unwrap_or(&[])
+    }
+
+    /// How many labels the name has; the root has none.
+    pub fn labels(&self) -> usize {
+        usize::from(self.labels)
+    }
+
+    /// Whether this is the root.
+    pub fn is_root(&self) -> bool {
+        self.labels == 0
+    }
+
+    /// The bytes of the labels with dots between them and no final dot: what encoders and the suffix list read.
+    /// A dot inside a label looks like any other dot here.
+    pub fn dotted<'a>(&self, buffer: &'a mut [u8; MAX_WIRE]) -> &'a [u8] {
+        *buffer = self.wire;
+        let mut at = 0_usize;
+        let end = usize::from(self.len).saturating_sub(1);
+        while at < end {
+            let Some(slot) = buffer.get_mut(at) else { break };
+            let length = usize::from(*slot);
+            *slot = b'.';
+            at += length + 1;
+        }
+        buffer.get(1..end).unwrap_or(&[])
+    }
+
+    /// The name and its parents as wire-form suffixes, longest first, the root last.
+    pub fn suffixes(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = Some(self.wire());
+        std::iter::from_fn(move || {
+            let this = rest?;
+            rest = match this.split_first() {
+                Some((&0, _)) | None => None,
+                Some((&length, _)) => this.get(usize::from(length) + 1..),
+            };
+            Some(this)
+        })
+    }
+
+    /// Whether the name is `suffix` (canonical wire form) or below it.
+    pub fn is_at_or_below(&self, suffix: &[u8]) -> bool {
+        self.suffixes().any(|own| own == suffix)
+    }
+
+    /// The name as ASCII text without the final dot (the root is `.`); other bytes, dots in labels and backslashes are
+    /// escaped as in master files.
+    pub fn to_text(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// Reads what follows a backslash: three decimal digits up to 255, or one byte that stands for itself.
+fn unescape(bytes: &mut impl Iterator<Item = u8>) -> Result<u8> {
+    const BAD: Error = Error::Name("bad escape: \\DDD takes three digits up to 255");
+    let first = bytes.next().ok_or(BAD)?;
+    if !first.is_ascii_digit() {
+        return Ok(first);
+    }
+    let mut value = u32::from(first - b'0');
+    for _ in 0..2 {
+        let digit = bytes.next().filter(u8::is_ascii_digit).ok_or(BAD)?;
+        value = value * 10 + u32::from(digit - b'0');
+    }
+    u8::try_from(value).map_err(|_| BAD)
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_text(self.wire(), f)
+    }
+}
+
+/// Writes a wire-form name as text; see [`Name::to_text`].
+pub fn write_text(wire: &[u8], out: &mut impl fmt::Write) -> fmt::Result {
+    let mut rest = wire;
+    let mut first = true;
+    while let Some((&length, tail)) = rest.split_first() {
+        let Some((label, tail)) = tail.split_at_checked(usize::from(length)) else { break };
+        if length == 0 {
+            break;
+        }
+        if !first {
+            out.write_char('.')?;
+        }
+        first = false;
+        for &byte in label {
+            match byte {
+                b'.' | b'\\' => write!(out, "\\{}", char::from(byte))?,
+                0x21..=0x7e => out.write_char(char::from(byte))?,
+                other => write!(out, "\\{other:03}")?,
+            }
+        }
+        rest = tail;
+    }
+    if first { out.write_char('.') } else { Ok(()) }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Name({self})")
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Name) -> bool {
+        self.wire() == other.wire()
+    }
+}
+
+impl Eq for Name {}
+
+impl std::hash::Hash for Name {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.wire().hash(state);
+    }
+}
+
+impl std::str::FromStr for Name {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Name> {
+        Name::from_text(text.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text(input: &[u8]) -> String {
+        Name::from_text(input).unwrap().to_text()
+    }
+
+    #[test]
+    fn text_forms_of_one_name_are_equal() {
+        for form in ["example.org", "EXAMPLE.org.", "ex\\097mple.org", "e\\xample.ORG"] {
+            assert_eq!(form.parse::<Name>().unwrap(), "example.org".parse().unwrap(), "{form}");
+        }
+        assert_eq!(text(b"example.org."), "example.org");
+        assert_eq!(text(b"."), ".");
+    }
+
+    #[test]
+    fn names_that_dns_carries_are_taken_as_they_are() {
+        for name in [
+            "_dmarc.example.org",
+            "r4---sn-x.googlevideo.com",
+            "-a-.b_",
+            "xn--bcher-kva.example",
+            "a b.c",
+        ] {
+            assert!(Name::from_text(name.as_bytes()).is_ok(), "{name}");
+        }
+        assert_eq!(text(b"a b.c"), "a\\032b.c");
+        assert_eq!(text(b"a\\.b.c"), "a\\.b.c");
+        assert_eq!(Name::from_text(b"a\\.b.c").unwrap().labels(), 2);
+        assert_eq!(text(b"\xff\xfe.c"), "\\255\\254.c");
+    }
+
+    #[test]
+    fn unicode_becomes_a_labels() {
+        assert_eq!(text("Bücher.example".as_bytes()), "xn--bcher-kva.example");
+        assert_eq!(text("bücher。example".as_bytes()), "xn--bcher-kva.example");
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused() {
+        let long_label = [b'a'; 64];
+        let long_name = ["a"; 128].join(".");
+        for bad in [
+            &b""[..],
+            b"..",
+            b"a..b",
+            b".a",
+            b"a..",
+            &long_label,
+            long_name.as_bytes(),
+            b"a\\",
+            b"a\\25",
+            b"a\\256",
+            &[b'a'; 5000],
+        ] {
+            assert!(Name::from_text(bad).is_err(), "{bad:?}");
+        }
+        let longest = ["a"; 127].join(".");
+        assert_eq!(Name::from_text(longest.as_bytes()).unwrap().wire().len(), 255);
+        for bad in
+            [&b""[..], b"\x01a", b"\x02a\x00", b"\xc0\x0c", b"\x40", b"\x01a\x00b", &[0; 256]]
+        {
+            assert!(Name::from_wire(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn suffixes_run_from_the_name_to_the_root() {
+        let name: Name = "a.b.c".parse().unwrap();
+        let all: Vec<&[u8]> = name.suffixes().collect();
+        assert_eq!(all, [&b"\x01a\x01b\x01c\0"[..], b"\x01b\x01c\0", b"\x01c\0", b"\0"]);
+        assert!(name.is_at_or_below("b.c".parse::<Name>().unwrap().wire()));
+        assert!(!name.is_at_or_below("x.c".parse::<Name>().unwrap().wire()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let _ = Name::from_text(&bytes);
+            let _ = Name::from_wire(&bytes);
+        }
+
+        #[test]
+        fn wire_and_text_are_two_forms_of_one_name(labels in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..20), 0..8)) {
+            let mut wire = Vec::new();
+            for label in &labels {
+                wire.push(label.len() as u8);
+                wire.extend_from_slice(label);
+            }
+            wire.push(0);
+            let name = Name::from_wire(&wire).unwrap();
+            prop_assert_eq!(Name::from_text(name.to_text().as_bytes()).unwrap(), name);
+            prop_assert_eq!(name.labels(), labels.len());
+            let mut buffer = [0; MAX_WIRE];
+            let dotted = labels.iter().map(|l| l.to_ascii_lowercase()).collect::<Vec<_>>().join(&b'.');
+            prop_assert_eq!(name.dotted(&mut buffer), &dotted[..]);
+        }
+    }
+}
