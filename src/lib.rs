@@ -15,6 +15,7 @@ compile_error!(
     "mlbridge must be built with panic = \"unwind\": a panic must never end the DNS server"
 );
 
+pub mod elastic;
 pub mod error;
 pub mod name;
 pub mod suffix;
