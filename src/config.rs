@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Longest settings file that is read, in bytes.
 const MAX_FILE: u64 = 4 << 20;
@@ -230,17 +231,17 @@ pub const SETTINGS: &[Setting] = &[
     Setting { key: "record.coalesce_s", default: "10", help: "seconds in which equal verdicts on one name for one client become one row with a count, 0 to 3600", set: one!(c, v, _b => c.record_coalesce_s = number(v, 0, 3600)?) },
     Setting { key: "record.client", default: "truncate", help: "what is kept of a client: `full`, `truncate` (/24 and /48), `hmac` or `none`", set: one!(c, v, _b => c.record_client = record_client(v)?) },
     Setting { key: "record.hmac_key_file", default: "", help: "file with the key for `record.client = hmac`, at least 16 bytes", set: one!(c, v, b => c.record_hmac_key_file = Some(b.path(v)?)) },
-    Setting { key: "elasticsearch.urls", default: "", help: "nodes of the cluster (http or https); unset: nothing is forwarded", set: many!(c, v, _b => c.elasticsearch.urls = elastic::parse_urls(v)?) },
+    Setting { key: "elasticsearch.urls", default: "", help: "nodes of the cluster (http or https); unset: nothing is forwarded", set: many!(c, v, _b => c.elasticsearch.urls = urls(v)?) },
     Setting { key: "elasticsearch.api_key_file", default: "", help: "file with the API key, `id:key` or its base64 form", set: one!(c, v, b => c.elasticsearch.api_key_file = Some(b.path(v)?)) },
     Setting { key: "elasticsearch.username", default: "", help: "user for basic authentication", set: one!(c, v, _b => c.elasticsearch.username = Some(v.to_owned())) },
     Setting { key: "elasticsearch.password_file", default: "", help: "file with that user's password", set: one!(c, v, b => c.elasticsearch.password_file = Some(b.path(v)?)) },
     Setting { key: "elasticsearch.ca_file", default: "", help: "PEM file of the certificate authority to trust", set: one!(c, v, b => c.elasticsearch.ca_file = Some(b.path(v)?)) },
     Setting { key: "elasticsearch.client_cert", default: "", help: "PEM file of the client's certificate chain", set: one!(c, v, b => c.elasticsearch.client_cert = Some(b.path(v)?)) },
     Setting { key: "elasticsearch.client_key", default: "", help: "PEM file of the client's key", set: one!(c, v, b => c.elasticsearch.client_key = Some(b.path(v)?)) },
-    Setting { key: "elasticsearch.namespace", default: "default", help: "last part of the data streams' names", set: one!(c, v, _b => c.elasticsearch.namespace = elastic::parse_namespace(v)?) },
+    Setting { key: "elasticsearch.namespace", default: "default", help: "last part of the data streams' names", set: one!(c, v, _b => c.elasticsearch.namespace = namespace(v)?) },
     Setting { key: "elasticsearch.setup", default: "true", help: "install templates and policies that are absent or older", set: one!(c, v, _b => c.elasticsearch.setup = boolean(v)?) },
     Setting { key: "elasticsearch.overrides", default: "false", help: "take over decisions made in the index `mlbridge-vetting`", set: one!(c, v, _b => c.elasticsearch.overrides = boolean(v)?) },
-    Setting { key: "elasticsearch.poll_s", default: "10", help: "seconds between two looks at that index, 1 to 3600", set: one!(c, v, _b => c.elasticsearch.poll_s = number(v, 1, 3600)?) },
+    Setting { key: "elasticsearch.poll_s", default: "10", help: "seconds between two looks at that index, 1 to 3600", set: one!(c, v, _b => c.elasticsearch.poll = Duration::from_secs(number(v, 1, 3600)?)) },
     Setting { key: "alert.webhook_url", default: "", help: "URL that gets alerts", set: Setter::NotYet },
     Setting { key: "alert.min_interval_s", default: "", help: "seconds between two alerts", set: Setter::NotYet },
     Setting { key: "close_timeout_ms", default: "2000", help: "longest time in milliseconds that freeing an engine may wait, 0 to 60000", set: one!(c, v, _b => c.close_timeout_ms = number(v, 0, 60_000)?) },
@@ -362,9 +363,9 @@ impl Config {
             }
         };
         outcome.map_err(|reason| {
-            // A URL may carry a password: the text of its error speaks for itself.
-            if key == "elasticsearch.urls" {
-                return Error::Config(format!("{key}: {reason}"));
+            // Texts about the cluster come complete with their key: a URL may carry a password, which they leave out.
+            if key == "elasticsearch.urls" || key == "elasticsearch.namespace" {
+                return Error::Config(reason);
             }
             Error::setting(key, &value.shown(), reason)
         })
@@ -521,6 +522,15 @@ fn networks(values: &[String]) -> Read<Vec<IpNet>> {
 
 fn names(values: &[String]) -> Read<Vec<Name>> {
     values.iter().map(|text| text.parse::<Name>().map_err(|error| format!("\"{text}\" is {error}"))).collect()
+}
+
+fn urls(values: &[String]) -> Read<Vec<elastic::settings::Url>> {
+    values.iter().map(|text| elastic::settings::Url::parse(text).map_err(|error| error.to_string())).collect()
+}
+
+fn namespace(value: &str) -> Read<String> {
+    elastic::settings::check_namespace(value).map_err(|error| error.to_string())?;
+    Ok(value.to_owned())
 }
 
 fn record_allow(value: &str) -> Read<RecordAllow> {
