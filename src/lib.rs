@@ -17,10 +17,12 @@ compile_error!(
 
 pub mod elastic;
 pub mod error;
+pub mod model;
 pub mod name;
 pub mod suffix;
 pub mod verdict;
 
 pub use error::{Error, Result};
+pub use model::Model;
 pub use name::Name;
 pub use verdict::{Action, Decision, Label, Source, Verdict};
