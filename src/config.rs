@@ -308,7 +308,11 @@ impl Config {
         let text = crate::sys::read_trusted_file(path, MAX_FILE)?;
         let text = String::from_utf8(text).map_err(|_| Error::file(path, "not UTF-8 text"))?;
         let table: toml::Table = toml::from_str(&text).map_err(|error| {
-            Error::Config(format!("{}: {}", path.display(), error.to_string().trim().replace('\n', " ")))
+            Error::Config(format!(
+                "{}: {}",
+                path.display(),
+                error.to_string().trim().replace('\n', " ")
+            ))
         })?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let base = Base(Some(folder.unwrap_or(Path::new("."))));
@@ -341,7 +345,9 @@ impl Config {
             }
         }
         if self.record_client == RecordClient::Hmac && self.record_hmac_key_file.is_none() {
-            return Err(Error::Config("record.client: \"hmac\" needs record.hmac_key_file".to_owned()));
+            return Err(Error::Config(
+                "record.client: \"hmac\" needs record.hmac_key_file".to_owned(),
+            ));
         }
         self.elasticsearch.check()
     }
@@ -381,9 +387,12 @@ enum Value {
 impl Value {
     fn items(&self) -> Vec<String> {
         match self {
-            Value::Text(text) => {
-                text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
-            }
+            Value::Text(text) => text
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+                .map(str::to_owned)
+                .collect(),
             Value::List(items) => items.clone(),
         }
     }
@@ -394,7 +403,11 @@ impl Value {
             Value::Text(text) => text.trim().to_owned(),
             Value::List(items) => items.join(","),
         };
-        if whole.chars().count() <= 200 { whole } else { whole.chars().take(200).chain("...".chars()).collect() }
+        if whole.chars().count() <= 200 {
+            whole
+        } else {
+            whole.chars().take(200).chain("...".chars()).collect()
+        }
     }
 }
 
@@ -417,9 +430,13 @@ fn find(key: &str) -> Result<(&'static Setting, &str)> {
 fn unknown(key: &str) -> Error {
     let short: String = key.chars().take(100).collect();
     let last = short.rsplit('.').next().unwrap_or("");
-    let near = SETTINGS.iter().find(|setting| !last.is_empty() && setting.key.rsplit('.').next() == Some(last));
+    let near = SETTINGS
+        .iter()
+        .find(|setting| !last.is_empty() && setting.key.rsplit('.').next() == Some(last));
     match near {
-        Some(setting) => Error::Config(format!("{short}: unknown setting; did you mean {}?", setting.key)),
+        Some(setting) => {
+            Error::Config(format!("{short}: unknown setting; did you mean {}?", setting.key))
+        }
         None => Error::Config(format!("{short}: unknown setting")),
     }
 }
@@ -434,7 +451,8 @@ fn flatten(table: toml::Table) -> Result<Vec<(String, Value)>> {
             match value {
                 toml::Value::Table(inner) => tables.push((path, inner)),
                 toml::Value::Array(items) => {
-                    let items: Result<Vec<String>> = items.into_iter().map(|item| scalar(&path, item)).collect();
+                    let items: Result<Vec<String>> =
+                        items.into_iter().map(|item| scalar(&path, item)).collect();
                     leaves.push((path, Value::List(items?)));
                 }
                 other => {
@@ -453,7 +471,9 @@ fn scalar(key: &str, value: toml::Value) -> Result<String> {
         toml::Value::Integer(number) => Ok(number.to_string()),
         toml::Value::Float(number) => Ok(number.to_string()),
         toml::Value::Boolean(truth) => Ok(truth.to_string()),
-        other => Err(Error::Config(format!("{key}: a {} is no value of a setting", other.type_str()))),
+        other => {
+            Err(Error::Config(format!("{key}: a {} is no value of a setting", other.type_str())))
+        }
     }
 }
 
@@ -481,8 +501,14 @@ fn boolean(value: &str) -> Read<bool> {
 
 fn word(value: &str) -> Read<String> {
     let fits = (1..=64).contains(&value.len())
-        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'/'));
-    if fits { Ok(value.to_owned()) } else { Err("is not a name of 1 to 64 letters, digits, - _ . : /".to_owned()) }
+        && value.bytes().all(|byte| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'/')
+        });
+    if fits {
+        Ok(value.to_owned())
+    } else {
+        Err("is not a name of 1 to 64 letters, digits, - _ . : /".to_owned())
+    }
 }
 
 fn single(values: &[String]) -> Read<&str> {
@@ -501,7 +527,8 @@ fn mode(value: &str) -> Read<Mode> {
 }
 
 fn action(value: &str) -> Read<Action> {
-    Action::parse(value).ok_or_else(|| "is not pass, nxdomain, nodata, refused, sinkhole or drop".to_owned())
+    Action::parse(value)
+        .ok_or_else(|| "is not pass, nxdomain, nodata, refused, sinkhole or drop".to_owned())
 }
 
 fn ipv4(value: &str) -> Read<Ipv4Addr> {
@@ -517,15 +544,24 @@ fn networks(values: &[String]) -> Read<Vec<IpNet>> {
         let address = text.parse::<std::net::IpAddr>().map(IpNet::from);
         text.parse::<IpNet>().or(address).map(|net| net.trunc())
     };
-    values.iter().map(|text| parse(text).map_err(|_| format!("has no network in \"{text}\""))).collect()
+    values
+        .iter()
+        .map(|text| parse(text).map_err(|_| format!("has no network in \"{text}\"")))
+        .collect()
 }
 
 fn names(values: &[String]) -> Read<Vec<Name>> {
-    values.iter().map(|text| text.parse::<Name>().map_err(|error| format!("\"{text}\" is {error}"))).collect()
+    values
+        .iter()
+        .map(|text| text.parse::<Name>().map_err(|error| format!("\"{text}\" is {error}")))
+        .collect()
 }
 
 fn urls(values: &[String]) -> Read<Vec<elastic::settings::Url>> {
-    values.iter().map(|text| elastic::settings::Url::parse(text).map_err(|error| error.to_string())).collect()
+    values
+        .iter()
+        .map(|text| elastic::settings::Url::parse(text).map_err(|error| error.to_string()))
+        .collect()
 }
 
 fn namespace(value: &str) -> Read<String> {
@@ -537,7 +573,8 @@ fn record_allow(value: &str) -> Read<RecordAllow> {
     match value {
         "none" => Ok(RecordAllow::None),
         "all" => Ok(RecordAllow::All),
-        _ => match value.strip_prefix("sample:").map(|count| number(count, 1, u64::from(u32::MAX))) {
+        _ => match value.strip_prefix("sample:").map(|count| number(count, 1, u64::from(u32::MAX)))
+        {
             Some(Ok(count)) => Ok(RecordAllow::Sample(count)),
             _ => Err("is not none, sample:N or all".to_owned()),
         },
@@ -598,7 +635,11 @@ mod tests {
             ("block.tll", "1", "block.tll: unknown setting"),
             ("ttl", "1", "ttl: unknown setting; did you mean block.ttl?"),
             ("alert.webhook_url", "x", "alert.webhook_url: \"x\" is not yet supported"),
-            ("groups.guests.cidr", "10.0.0.0/33", "groups.guests.cidr: \"10.0.0.0/33\" has no network in \"10.0.0.0/33\""),
+            (
+                "groups.guests.cidr",
+                "10.0.0.0/33",
+                "groups.guests.cidr: \"10.0.0.0/33\" has no network in \"10.0.0.0/33\"",
+            ),
             ("threshold.vet", "nan", "threshold.vet: \"nan\" is not a number from 0 to 1"),
         ] {
             assert_eq!(config.set(key, value).unwrap_err().to_string(), text);
@@ -623,7 +664,12 @@ mod tests {
 
         std::fs::write(&path, "block.ttl = 7\nblock.action = 'explode'\n").unwrap();
         let error = config.load(&path).unwrap_err().to_string();
-        assert!(error.ends_with("block.action: \"explode\" is not pass, nxdomain, nodata, refused, sinkhole or drop"), "{error}");
+        assert!(
+            error.ends_with(
+                "block.action: \"explode\" is not pass, nxdomain, nodata, refused, sinkhole or drop"
+            ),
+            "{error}"
+        );
         assert_eq!(config.block_ttl, 5);
     }
 

@@ -15,13 +15,23 @@ compile_error!(
     "mlbridge must be built with panic = \"unwind\": a panic must never end the DNS server"
 );
 
+mod cache;
+pub mod config;
 pub mod elastic;
+pub mod engine;
 pub mod error;
+pub mod ffi;
 pub mod model;
 pub mod name;
+pub mod policy;
+pub mod stats;
+pub mod store;
 pub mod suffix;
+pub mod sys;
 pub mod verdict;
 
+pub use config::Config;
+pub use engine::Engine;
 pub use error::{Error, Result};
 pub use model::Model;
 pub use name::Name;

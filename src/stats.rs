@@ -42,12 +42,26 @@ const CELLS: usize = SOURCES * DECISIONS * 2 * FATES;
 
 /// Upper bounds of the latency histogram, in nanoseconds; one bucket more counts what is above.
 pub const LATENCY_BOUNDS_NS: [u64; 16] = [
-    64, 128, 256, 512, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 256_000, 1_000_000, 10_000_000,
+    64,
+    128,
+    256,
+    512,
+    1_000,
+    2_000,
+    4_000,
+    8_000,
+    16_000,
+    32_000,
+    64_000,
+    128_000,
+    256_000,
+    1_000_000,
+    10_000_000,
     100_000_000,
 ];
 
-/// How many buckets the histogram of scores has: tenths of 0 to 1.
-pub const SCORE_BUCKETS: usize = 10;
+/// How many buckets of equal width the histogram of scores has.
+pub const SCORE_BUCKETS: usize = crate::elastic::document::SCORE_CLASSES;
 
 #[repr(align(128))]
 struct Shard {
@@ -72,7 +86,8 @@ pub fn ticket() -> Ticket {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     TICKET.with(|cell| {
         let (shard, turn) = cell.get();
-        let shard = if shard == u32::MAX { NEXT.fetch_add(1, Relaxed) % SHARDS as u32 } else { shard };
+        let shard =
+            if shard == u32::MAX { NEXT.fetch_add(1, Relaxed) % SHARDS as u32 } else { shard };
         cell.set((shard, turn.wrapping_add(1)));
         Ticket { shard: shard as usize, turn }
     })
@@ -138,7 +153,8 @@ pub struct Stats {
 }
 
 fn cell(source: Source, decision: Decision, cached: bool, fate: Fate) -> usize {
-    ((source as usize * DECISIONS + decision as usize) * 2 + usize::from(cached)) * FATES + fate as usize
+    ((source as usize * DECISIONS + decision as usize) * 2 + usize::from(cached)) * FATES
+        + fate as usize
 }
 
 impl Default for Stats {
@@ -156,9 +172,18 @@ impl Default for Stats {
 
 impl Stats {
     /// Counts one verdict.
-    pub fn count(&self, ticket: Ticket, source: Source, decision: Decision, cached: bool, fate: Fate) {
+    pub fn count(
+        &self,
+        ticket: Ticket,
+        source: Source,
+        decision: Decision,
+        cached: bool,
+        fate: Fate,
+    ) {
         let shard = self.shards.get(ticket.shard);
-        if let Some(cell) = shard.and_then(|shard| shard.cells.get(cell(source, decision, cached, fate))) {
+        if let Some(cell) =
+            shard.and_then(|shard| shard.cells.get(cell(source, decision, cached, fate)))
+        {
             cell.fetch_add(1, Relaxed);
         }
     }
@@ -185,8 +210,11 @@ impl Stats {
     pub fn snapshot(&self, queue_capacity: u64) -> Snapshot {
         let count = &self.counters;
         // What leaves the queue is read before what entered it, so that the difference is never negative.
-        let (coalesced, dropped_store, stored) =
-            (count.coalesced.load(Relaxed), count.dropped_store.load(Relaxed), count.stored.load(Relaxed));
+        let (coalesced, dropped_store, stored) = (
+            count.coalesced.load(Relaxed),
+            count.dropped_store.load(Relaxed),
+            count.stored.load(Relaxed),
+        );
         let mut sums = [0_u64; CELLS];
         for shard in &self.shards {
             for (sum, cell) in sums.iter_mut().zip(&shard.cells) {
@@ -198,7 +226,13 @@ impl Stats {
             for &source in Source::ALL {
                 for &decision in Decision::ALL {
                     for cached in [false, true] {
-                        for fate in [Fate::NotRecorded, Fate::SampledOut, Fate::Queued, Fate::DroppedQueue, Fate::DroppedForked] {
+                        for fate in [
+                            Fate::NotRecorded,
+                            Fate::SampledOut,
+                            Fate::Queued,
+                            Fate::DroppedQueue,
+                            Fate::DroppedForked,
+                        ] {
                             if wanted(source, decision, cached, fate) {
                                 let value = sums.get(cell(source, decision, cached, fate));
                                 total = total.wrapping_add(value.copied().unwrap_or(0));
@@ -211,7 +245,8 @@ impl Stats {
         };
         let by_source = |wanted: Source| sum(&|source, _, _, _| source == wanted);
         let by_decision = |wanted: Decision| sum(&|_, decision, _, _| decision == wanted);
-        let by_fate = |wanted: Fate| sum(&|source, _, _, fate| fate == wanted && source != Source::Skipped);
+        let by_fate =
+            |wanted: Fate| sum(&|source, _, _, fate| fate == wanted && source != Source::Skipped);
         let queued_ever = by_fate(Fate::Queued);
         Snapshot {
             classified: sum(&|_, _, _, _| true),
@@ -268,7 +303,7 @@ impl Stats {
         if total == 0 { 0 } else { u64::MAX }
     }
 
-    /// Scores that the model computed, by tenths of 0 to 1.
+    /// Scores that the model computed, in buckets of equal width from 0 to 1.
     pub fn score_histogram(&self) -> [u64; SCORE_BUCKETS] {
         std::array::from_fn(|at| self.scores.get(at).map_or(0, |cell| cell.load(Relaxed)))
     }
@@ -279,19 +314,29 @@ impl Stats {
         let mut text = String::with_capacity(8192);
         for (name, kind, help, value) in snapshot.rows() {
             let suffix = if kind == "counter" { "_total" } else { "" };
-            let _ = write!(text, "# HELP mlbridge_{name}{suffix} {help}\n# TYPE mlbridge_{name}{suffix} {kind}\nmlbridge_{name}{suffix} {value}\n");
+            let _ = write!(
+                text,
+                "# HELP mlbridge_{name}{suffix} {help}\n# TYPE mlbridge_{name}{suffix} {kind}\nmlbridge_{name}{suffix} {value}\n"
+            );
         }
         text.push_str("# HELP mlbridge_classify_seconds Time of calls, one in 64 timed\n# TYPE mlbridge_classify_seconds histogram\n");
         let mut seen = 0_u64;
         for (at, cell) in self.latency.iter().enumerate() {
             seen += cell.load(Relaxed);
             let _ = match LATENCY_BOUNDS_NS.get(at) {
-                Some(&bound) => writeln!(text, "mlbridge_classify_seconds_bucket{{le=\"{}\"}} {seen}", bound as f64 / 1e9),
+                Some(&bound) => writeln!(
+                    text,
+                    "mlbridge_classify_seconds_bucket{{le=\"{}\"}} {seen}",
+                    bound as f64 / 1e9
+                ),
                 None => writeln!(text, "mlbridge_classify_seconds_bucket{{le=\"+Inf\"}} {seen}"),
             };
         }
         let seconds = self.latency_sum_ns.load(Relaxed) as f64 / 1e9;
-        let _ = writeln!(text, "mlbridge_classify_seconds_sum {seconds}\nmlbridge_classify_seconds_count {seen}");
+        let _ = writeln!(
+            text,
+            "mlbridge_classify_seconds_sum {seconds}\nmlbridge_classify_seconds_count {seen}"
+        );
         text.push_str("# HELP mlbridge_scores Scores computed by the model\n# TYPE mlbridge_scores histogram\n");
         let mut below = 0_u64;
         let buckets = self.score_histogram();
@@ -303,9 +348,14 @@ impl Stats {
             }
         }
         let _ = writeln!(text, "mlbridge_scores_bucket{{le=\"+Inf\"}} {below}");
-        let middle: f64 = buckets.iter().enumerate().map(|(at, &n)| n as f64 * (at as f64 + 0.5) / SCORE_BUCKETS as f64).sum();
+        let middle: f64 = buckets
+            .iter()
+            .enumerate()
+            .map(|(at, &n)| n as f64 * (at as f64 + 0.5) / SCORE_BUCKETS as f64)
+            .sum();
         let _ = writeln!(text, "mlbridge_scores_sum {middle}\nmlbridge_scores_count {below}");
-        let label = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " ");
+        let label =
+            |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " ");
         let _ = write!(
             text,
             "# HELP mlbridge_info The library and its model\n# TYPE mlbridge_info gauge\nmlbridge_info{{version=\"{}\",model=\"{}\",engine=\"{}\"}} 1\n",
@@ -421,7 +471,8 @@ impl Snapshot {
                 + self.dropped_forked
                 + self.queued
                 + self.stored
-            && self.stored + self.recovered == self.delivered + self.dead_lettered + self.pending + self.evicted
+            && self.stored + self.recovered
+                == self.delivered + self.dead_lettered + self.pending + self.evicted
     }
 }
 
@@ -435,8 +486,20 @@ mod tests {
         let mut total = 0;
         for &source in Source::ALL {
             for &decision in Decision::ALL {
-                for fate in [Fate::NotRecorded, Fate::SampledOut, Fate::Queued, Fate::DroppedQueue, Fate::DroppedForked] {
-                    stats.count(ticket(), source, decision, false, if source == Source::Skipped { Fate::NotRecorded } else { fate });
+                for fate in [
+                    Fate::NotRecorded,
+                    Fate::SampledOut,
+                    Fate::Queued,
+                    Fate::DroppedQueue,
+                    Fate::DroppedForked,
+                ] {
+                    stats.count(
+                        ticket(),
+                        source,
+                        decision,
+                        false,
+                        if source == Source::Skipped { Fate::NotRecorded } else { fate },
+                    );
                     total += 1;
                 }
             }

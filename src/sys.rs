@@ -44,7 +44,8 @@ pub fn watch_forks() {
 /// [`Error::Io`] if the system refuses a thread.
 pub fn spawn<F: FnOnce() + Send + 'static>(name: &str, body: F) -> Result<JoinHandle<()>> {
     let mask = BlockedSignals::new();
-    let spawned = std::thread::Builder::new().name(name.to_owned()).stack_size(THREAD_STACK).spawn(body);
+    let spawned =
+        std::thread::Builder::new().name(name.to_owned()).stack_size(THREAD_STACK).spawn(body);
     drop(mask);
     spawned.map_err(|error| Error::Io(format!("cannot start the thread {name}: {error}")))
 }
@@ -82,7 +83,10 @@ impl Drop for BlockedSignals {
 fn refuse_shared(path: &Path, metadata: &std::fs::Metadata) -> Result<()> {
     if metadata.mode() & 0o022 != 0 {
         let mode = metadata.mode() & 0o777;
-        return Err(Error::file(path, format!("mode {mode:03o} lets others write to it; run chmod go-w")));
+        return Err(Error::file(
+            path,
+            format!("mode {mode:03o} lets others write to it; run chmod go-w"),
+        ));
     }
     Ok(())
 }
@@ -108,7 +112,8 @@ pub fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
 
 fn open_regular(path: &Path) -> Result<(File, std::fs::Metadata)> {
     // Non-blocking, so that a FIFO in the file's place cannot stop the host.
-    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path);
+    let opened =
+        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path);
     let file = opened.map_err(|error| Error::file(path, error))?;
     let metadata = file.metadata().map_err(|error| Error::file(path, error))?;
     if !metadata.is_file() {
@@ -136,7 +141,12 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = PathBuf::from(temporary);
     let write = || -> std::io::Result<()> {
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o644).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
+        options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o644)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
         options.open(&temporary)?.write_all(bytes)?;
         std::fs::rename(&temporary, path)
     };
@@ -170,7 +180,9 @@ pub fn check_directory(path: &Path) -> Result<Option<DirectoryId>> {
 /// Whether this process could write into a directory, or could make it.
 pub fn can_write(path: &Path) -> bool {
     let target = if path.exists() { path } else { path.parent().unwrap_or(Path::new(".")) };
-    let Ok(text) = std::ffi::CString::new(target.as_os_str().as_encoded_bytes()) else { return false };
+    let Ok(text) = std::ffi::CString::new(target.as_os_str().as_encoded_bytes()) else {
+        return false;
+    };
     // SAFETY: the string is NUL-terminated and outlives the call.
     unsafe { libc::access(text.as_ptr(), libc::W_OK | libc::X_OK) == 0 }
 }
@@ -217,7 +229,10 @@ impl DirectoryLock {
         }
         // The id is written for people who look; the lock itself is what counts.
         let text = format!("{}\n", std::process::id());
-        let _ = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| file.write_all(text.as_bytes()));
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.seek(SeekFrom::Start(0)))
+            .and_then(|_| file.write_all(text.as_bytes()));
         locked.insert(directory);
         Ok(DirectoryLock { directory, file: Some(file) })
     }
@@ -280,7 +295,18 @@ fn query_lock(file: &File) -> std::io::Result<Option<u32>> {
     if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &mut lock) } != 0 {
         return Err(std::io::Error::last_os_error());
     }
-    Ok(if lock.l_type == libc::c_short::try_from(libc::F_UNLCK).unwrap_or(2) { None } else { u32::try_from(lock.l_pid).ok() })
+    Ok(if lock.l_type == libc::c_short::try_from(libc::F_UNLCK).unwrap_or(2) {
+        None
+    } else {
+        u32::try_from(lock.l_pid).ok()
+    })
+}
+
+/// The machine's name, as the kernel has it.
+pub fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
 }
 
 /// Becomes the owner of a directory, if this is root and the owner is not: the command line then leaves no file behind
@@ -299,7 +325,10 @@ pub fn become_owner_of(path: &Path) -> Result<()> {
                 || libc::setuid(metadata.uid()) != 0)
     };
     if refused {
-        return Err(Error::file(path, format!("cannot become its owner: {}", std::io::Error::last_os_error())));
+        return Err(Error::file(
+            path,
+            format!("cannot become its owner: {}", std::io::Error::last_os_error()),
+        ));
     }
     Ok(())
 }

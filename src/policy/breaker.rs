@@ -92,7 +92,10 @@ impl Breaker {
     pub fn tick(&self, now_ms: u64) -> bool {
         let end = self.window_end.load(Relaxed);
         let next = now_ms.saturating_add(self.window_ms);
-        if now_ms < end || self.window_end.compare_exchange(end, next, Relaxed, Relaxed).is_err() || end == 0 {
+        if now_ms < end
+            || self.window_end.compare_exchange(end, next, Relaxed, Relaxed).is_err()
+            || end == 0
+        {
             return false;
         }
         let closes = !self.is_over() && self.open.swap(false, Relaxed);
@@ -102,7 +105,8 @@ impl Breaker {
     }
 
     fn is_over(&self) -> bool {
-        let (decided, blocked) = (self.decided.count.load(Relaxed), self.blocked.count.load(Relaxed));
+        let (decided, blocked) =
+            (self.decided.count.load(Relaxed), self.blocked.count.load(Relaxed));
         decided >= self.min_votes && blocked as f64 > self.max_ratio * decided as f64
     }
 }
@@ -117,7 +121,8 @@ mod tests {
         breaker.tick(1);
         let mut opened = 0;
         for voter in 0..200_u64 {
-            opened += u32::from(breaker.vote(voter.wrapping_mul(0x9E37_79B9_7F4A_7C15), voter % 2 == 0));
+            opened +=
+                u32::from(breaker.vote(voter.wrapping_mul(0x9E37_79B9_7F4A_7C15), voter % 2 == 0));
         }
         assert_eq!(opened, 1);
         assert!(breaker.is_open());

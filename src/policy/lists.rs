@@ -52,7 +52,10 @@ impl Lists {
                 for_each_line(path, |line| {
                     lists.add_line(line, is_block);
                     if lists.entries.len() > MAX_NAMES {
-                        return Err(Error::file(path, format!("over {MAX_NAMES} names in the lists")));
+                        return Err(Error::file(
+                            path,
+                            format!("over {MAX_NAMES} names in the lists"),
+                        ));
                     }
                     Ok(())
                 })?;
@@ -120,7 +123,8 @@ enum Line<'a> {
 
 fn parse_line(line: &[u8]) -> Line<'_> {
     let line = line.trim_ascii();
-    if line.is_empty() || line.starts_with(b"#") || line.starts_with(b"!") || line.starts_with(b"[") {
+    if line.is_empty() || line.starts_with(b"#") || line.starts_with(b"!") || line.starts_with(b"[")
+    {
         return Line::Nothing;
     }
     let (except, rule) = match line.strip_prefix(b"@@") {
@@ -145,10 +149,16 @@ fn parse_line(line: &[u8]) -> Line<'_> {
     let is_address = std::str::from_utf8(first).is_ok_and(|word| word.parse::<IpAddr>().is_ok());
     if is_address {
         let text = line.get(first.len()..).unwrap_or(&[]);
-        return if text.trim_ascii().is_empty() { Line::Foreign } else { Line::Names { text, below: false, exact: true, except } };
+        return if text.trim_ascii().is_empty() {
+            Line::Foreign
+        } else {
+            Line::Names { text, below: false, exact: true, except }
+        };
     }
     let rest = line.get(first.len()..).unwrap_or(&[]).trim_ascii();
-    let looks_like_a_rule = first.iter().any(|byte| matches!(byte, b'/' | b'|' | b'^' | b'$' | b'#' | b'*' | b':' | b',' | b'='));
+    let looks_like_a_rule = first
+        .iter()
+        .any(|byte| matches!(byte, b'/' | b'|' | b'^' | b'$' | b'#' | b'*' | b':' | b',' | b'='));
     if looks_like_a_rule || !(rest.is_empty() || rest.starts_with(b"#")) {
         return Line::Foreign;
     }
@@ -172,12 +182,20 @@ impl Popular {
         for path in paths {
             for_each_line(path, |line| {
                 let field = |text: &[u8]| text.trim_ascii().trim_ascii_start().to_vec();
-                let mut fields = line.split(|&byte| byte == b',' || byte == b';' || byte == b'\t').map(|text| {
-                    let text = field(text);
-                    text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).map(<[u8]>::to_vec).unwrap_or(text)
-                });
+                let mut fields =
+                    line.split(|&byte| byte == b',' || byte == b';' || byte == b'\t').map(|text| {
+                        let text = field(text);
+                        text.strip_prefix(b"\"")
+                            .and_then(|text| text.strip_suffix(b"\""))
+                            .map(<[u8]>::to_vec)
+                            .unwrap_or(text)
+                    });
                 let name = match (fields.next(), fields.next()) {
-                    (Some(rank), Some(name)) if !rank.is_empty() && rank.iter().all(u8::is_ascii_digit) => name,
+                    (Some(rank), Some(name))
+                        if !rank.is_empty() && rank.iter().all(u8::is_ascii_digit) =>
+                    {
+                        name
+                    }
                     (Some(name), _) => name,
                     (None, _) => return Ok(()),
                 };
@@ -205,7 +223,8 @@ impl Popular {
     /// Whether a name's registered domain is popular.
     pub fn covers(&self, name: &Name) -> bool {
         let mut buffer = [0; MAX_WIRE];
-        crate::suffix::registered_domain(name.dotted(&mut buffer)).is_some_and(|domain| self.domains.contains(domain))
+        crate::suffix::registered_domain(name.dotted(&mut buffer))
+            .is_some_and(|domain| self.domains.contains(domain))
     }
 }
 
@@ -219,14 +238,23 @@ fn for_each_line(path: &Path, mut take: impl FnMut(&[u8]) -> Result<()>) -> Resu
     let mut line = Vec::new();
     loop {
         line.clear();
-        let read = reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).map_err(|error| Error::file(path, error))?;
+        let read = reader
+            .by_ref()
+            .take(MAX_LINE)
+            .read_until(b'\n', &mut line)
+            .map_err(|error| Error::file(path, error))?;
         if read == 0 {
             return Ok(());
         }
         if line.last() != Some(&b'\n') && read as u64 == MAX_LINE {
             let mut rest = Vec::new();
             // The tail of an overlong line, piece by piece, so that memory stays bounded.
-            while reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut rest).map_err(|error| Error::file(path, error))? > 0
+            while reader
+                .by_ref()
+                .take(MAX_LINE)
+                .read_until(b'\n', &mut rest)
+                .map_err(|error| Error::file(path, error))?
+                > 0
                 && rest.last() != Some(&b'\n')
             {
                 rest.clear();

@@ -72,8 +72,16 @@ impl ReadLists {
 
     /// Every file that the settings name as a list.
     pub fn files(config: &Config) -> impl Iterator<Item = &PathBuf> {
-        let groups = config.groups.values().flat_map(|group| group.lists_allow.iter().chain(&group.lists_block));
-        config.lists_allow.iter().chain(&config.lists_block).chain(&config.lists_popular).chain(groups)
+        let groups = config
+            .groups
+            .values()
+            .flat_map(|group| group.lists_allow.iter().chain(&group.lists_block));
+        config
+            .lists_allow
+            .iter()
+            .chain(&config.lists_block)
+            .chain(&config.lists_popular)
+            .chain(groups)
     }
 
     /// Lines of all lists that said nothing about a name.
@@ -101,7 +109,8 @@ pub struct Policy {
 }
 
 /// Zones whose names are never scored, in wire form.
-const LOCAL_ZONES: [&[u8]; 5] = [b"\x04arpa\0", b"\x05local\0", b"\x09localhost\0", b"\x08internal\0", b"\x04home\x04arpa\0"];
+const LOCAL_ZONES: [&[u8]; 5] =
+    [b"\x04arpa\0", b"\x05local\0", b"\x09localhost\0", b"\x08internal\0", b"\x04home\x04arpa\0"];
 
 impl Policy {
     /// Puts a policy together. `thresholds` are the manifest's (vet, block).
@@ -116,7 +125,12 @@ impl Policy {
     ) -> Result<Policy> {
         let block = config.threshold_block.or(thresholds.1);
         let vet = config.threshold_vet.or(thresholds.0);
-        let rules = |group: Option<&str>, mode, vet: Option<f32>, block: Option<f32>, block_action, lists: &Arc<Lists>| {
+        let rules = |group: Option<&str>,
+                     mode,
+                     vet: Option<f32>,
+                     block: Option<f32>,
+                     block_action,
+                     lists: &Arc<Lists>| {
             let (vet, block) = (vet.unwrap_or(NEVER), block.unwrap_or(NEVER));
             if vet > block && vet <= 1.0 {
                 let prefix = group.map(|name| format!("groups.{name}.")).unwrap_or_default();
@@ -124,7 +138,14 @@ impl Policy {
                     "{prefix}threshold.vet: \"{vet}\" lies above {prefix}threshold.block \"{block}\""
                 )));
             }
-            Ok(Rules { group: group.map(Arc::from), mode, vet: vet.min(block), block, block_action, lists: Arc::clone(lists) })
+            Ok(Rules {
+                group: group.map(Arc::from),
+                mode,
+                vet: vet.min(block),
+                block,
+                block_action,
+                lists: Arc::clone(lists),
+            })
         };
         let nothing = Arc::new(Lists::default());
         let default = rules(None, config.mode, vet, block, config.block_action, &nothing)?;
@@ -151,7 +172,10 @@ impl Policy {
             popular: Arc::clone(&lists.popular),
             overrides,
             own_zones: config.zones_own.iter().map(|zone| zone.wire().into()).collect(),
-            protected: hosts.filter(|name| name.labels() > 0).map(|name| name.wire().into()).collect(),
+            protected: hosts
+                .filter(|name| name.labels() > 0)
+                .map(|name| name.wire().into())
+                .collect(),
             vet_action: config.vet_action,
             sinkhole: Addresses { v4: config.sinkhole_ipv4, v6: config.sinkhole_ipv6 },
             honeypot: Addresses { v4: config.honeypot_ipv4, v6: config.honeypot_ipv6 },
@@ -161,13 +185,21 @@ impl Policy {
 
     /// The rules of a client: those of its group, or the general ones.
     pub fn rules(&self, client: Option<IpAddr>) -> &Rules {
-        let group = client.and_then(|address| self.networks.iter().find(|(network, _)| network.contains(&address)));
+        let group = client.and_then(|address| {
+            self.networks.iter().find(|(network, _)| network.contains(&address))
+        });
         group.and_then(|&(_, index)| self.groups.get(index)).unwrap_or(&self.default)
     }
 
     /// What is decided without the model, if anything is: overrides, lists, skipped kinds of names.
     /// `now` gives milliseconds since 1970; it is asked only if an override expires.
-    pub fn before_model(&self, rules: &Rules, name: &Name, client: Option<IpAddr>, now: impl Fn() -> i64) -> Option<Verdict> {
+    pub fn before_model(
+        &self,
+        rules: &Rules,
+        name: &Name,
+        client: Option<IpAddr>,
+        now: impl Fn() -> i64,
+    ) -> Option<Verdict> {
         if self.protected.contains(name.wire()) {
             return Some(self.verdict(rules, Decision::Allow, Source::Skipped));
         }
@@ -180,15 +212,25 @@ impl Policy {
         }
         let listed = |lists: &Lists| if lists.is_empty() { None } else { lists.find(name) };
         match listed(&rules.lists).or_else(|| listed(&self.lists)) {
-            Some(Listed::Allow) => return Some(self.verdict(rules, Decision::Allow, Source::Allowlist)),
-            Some(Listed::Block) => return Some(self.verdict(rules, Decision::Block, Source::Blocklist)),
+            Some(Listed::Allow) => {
+                return Some(self.verdict(rules, Decision::Allow, Source::Allowlist));
+            }
+            Some(Listed::Block) => {
+                return Some(self.verdict(rules, Decision::Block, Source::Blocklist));
+            }
             None => {}
         }
         self.is_skipped(name).then(|| self.verdict(rules, Decision::Allow, Source::Skipped))
     }
 
     /// What the model's score decides.
-    pub fn after_model(&self, rules: &Rules, name: &Name, score: f32, breaker_open: bool) -> Verdict {
+    pub fn after_model(
+        &self,
+        rules: &Rules,
+        name: &Name,
+        score: f32,
+        breaker_open: bool,
+    ) -> Verdict {
         let label = if score < 0.5 { Label::Benign } else { Label::Malicious };
         let reached = if score >= rules.block {
             Decision::Block
@@ -228,7 +270,14 @@ impl Policy {
         self.carry_out(rules, Decision::Block, Source::Override, Action::Sinkhole, self.honeypot)
     }
 
-    fn carry_out(&self, rules: &Rules, decision: Decision, source: Source, wanted: Action, addresses: Addresses) -> Verdict {
+    fn carry_out(
+        &self,
+        rules: &Rules,
+        decision: Decision,
+        source: Source,
+        wanted: Action,
+        addresses: Addresses,
+    ) -> Verdict {
         let observed = rules.mode == Mode::Observe && wanted != Action::Pass;
         let action = if observed { Action::Pass } else { wanted };
         let addresses = if action == Action::Sinkhole { addresses } else { Addresses::default() };
@@ -250,8 +299,11 @@ impl Policy {
         }
         let wire = name.wire();
         // The cheap look first: few names end in one of these, and only those are cut into labels.
-        let local = LOCAL_ZONES.iter().any(|zone| wire.ends_with(zone) && name.is_at_or_below(zone));
-        local || (!self.own_zones.is_empty() && name.suffixes().any(|suffix| self.own_zones.contains(suffix)))
+        let local =
+            LOCAL_ZONES.iter().any(|zone| wire.ends_with(zone) && name.is_at_or_below(zone));
+        local
+            || (!self.own_zones.is_empty()
+                && name.suffixes().any(|suffix| self.own_zones.contains(suffix)))
     }
 }
 
@@ -285,13 +337,27 @@ mod tests {
 
         fn with_override(mut self, name: &str, class: Class) -> Setup {
             let (author, note, name) = ("a".to_owned(), String::new(), name.parse().unwrap());
-            self.overrides.push(Override { name, class, author, note, scope: Scope::All, created: 1, expires: None, from_index: false });
+            self.overrides.push(Override {
+                name,
+                class,
+                author,
+                note,
+                scope: Scope::All,
+                created: 1,
+                expires: None,
+                from_index: false,
+            });
             self
         }
 
         fn policy(&self) -> Result<Policy> {
             let lists = ReadLists::read(&self.config).unwrap();
-            Policy::new(&self.config, (None, None), &lists, Arc::new(Overrides::new(self.overrides.clone())))
+            Policy::new(
+                &self.config,
+                (None, None),
+                &lists,
+                Arc::new(Overrides::new(self.overrides.clone())),
+            )
         }
 
         fn decide(&self, name: &str, client: Option<&str>, score: f32) -> Verdict {
@@ -355,7 +421,8 @@ mod tests {
         assert_eq!(verdict.flags, FLAG_OBSERVED);
 
         let policy = Setup::new(&[("threshold.block", "0.9")]).policy().unwrap();
-        let verdict = policy.after_model(policy.rules(None), &"a.example".parse().unwrap(), 1.0, true);
+        let verdict =
+            policy.after_model(policy.rules(None), &"a.example".parse().unwrap(), 1.0, true);
         assert_eq!(outcome(verdict), (Decision::Block, Source::Model, Action::Pass));
         assert_eq!(verdict.flags, FLAG_BREAKER);
     }
@@ -372,10 +439,17 @@ mod tests {
         ])
         .list("groups.guests.lists.allow", "ok.example\n")
         .list("lists.block", "ok.example\n");
-        let outcome = |name: &str, client: &str, score| outcome(setup.decide(name, Some(client), score));
-        assert_eq!(outcome("a.example", "10.9.9.9", 0.6), (Decision::Block, Source::Model, Action::Refused));
+        let outcome =
+            |name: &str, client: &str, score| outcome(setup.decide(name, Some(client), score));
+        assert_eq!(
+            outcome("a.example", "10.9.9.9", 0.6),
+            (Decision::Block, Source::Model, Action::Refused)
+        );
         assert_eq!(outcome("a.example", "192.0.2.1", 0.6).0, Decision::Allow);
-        assert_eq!(outcome("a.example", "10.1.9.9", 0.95), (Decision::Block, Source::Model, Action::Pass));
+        assert_eq!(
+            outcome("a.example", "10.1.9.9", 0.95),
+            (Decision::Block, Source::Model, Action::Pass)
+        );
         assert_eq!(outcome("ok.example", "10.9.9.9", 0.0).1, Source::Allowlist);
         assert_eq!(outcome("ok.example", "192.0.2.1", 0.0).1, Source::Blocklist);
     }
@@ -398,14 +472,19 @@ mod tests {
 
     #[test]
     fn vet_above_block_is_an_error() {
-        let error = Setup::new(&[("threshold.vet", "0.9"), ("threshold.block", "0.5")]).policy().unwrap_err();
+        let error = Setup::new(&[("threshold.vet", "0.9"), ("threshold.block", "0.5")])
+            .policy()
+            .unwrap_err();
         assert_eq!(error.to_string(), "threshold.vet: \"0.9\" lies above threshold.block \"0.5\"");
     }
 
     #[test]
     fn the_cluster_s_own_host_is_never_blocked() {
-        let setup = Setup::new(&[("elasticsearch.urls", "https://es.example:9200"), ("threshold.block", "0")])
-            .with_override("es.example", Class::Malicious);
+        let setup = Setup::new(&[
+            ("elasticsearch.urls", "https://es.example:9200"),
+            ("threshold.block", "0"),
+        ])
+        .with_override("es.example", Class::Malicious);
         assert_eq!(setup.decide("es.example", None, 1.0).source, Source::Skipped);
     }
 }

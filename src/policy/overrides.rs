@@ -69,7 +69,9 @@ impl Scope {
         let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
         match network {
             Ok(network) => Ok(Scope::Network(network.trunc())),
-            Err(_) => Err(Error::Invalid(format!("scope: \"{text}\" is not all, group:NAME or a network"))),
+            Err(_) => Err(Error::Invalid(format!(
+                "scope: \"{text}\" is not all, group:NAME or a network"
+            ))),
         }
     }
 
@@ -152,7 +154,8 @@ impl Overrides {
         let mut from_index = None;
         for suffix in name.suffixes() {
             for one in self.by_name.get(suffix).into_iter().flatten() {
-                let counts = one.scope.fits(client, group) && one.expires.is_none_or(|expires| expires > now());
+                let counts = one.scope.fits(client, group)
+                    && one.expires.is_none_or(|expires| expires > now());
                 if !counts {
                     continue;
                 }
@@ -172,7 +175,16 @@ mod tests {
 
     fn made(name: &str, class: Class, created: i64) -> Override {
         let (author, note) = ("admin".to_owned(), String::new());
-        Override { name: name.parse().unwrap(), class, author, note, scope: Scope::All, created, expires: None, from_index: false }
+        Override {
+            name: name.parse().unwrap(),
+            class,
+            author,
+            note,
+            scope: Scope::All,
+            created,
+            expires: None,
+            from_index: false,
+        }
     }
 
     fn class(overrides: &Overrides, name: &str, client: Option<&str>) -> Option<Class> {

@@ -66,19 +66,26 @@ impl Privacy {
     /// # Errors
     /// [`Error::Io`] if the key's file cannot be read or others may write to it, [`Error::Config`] if the key is short.
     pub fn new(config: &Config) -> Result<Privacy> {
-        let key = match (config.record_client, &config.record_hmac_key_file) {
-            (RecordClient::Hmac, Some(path)) => {
-                let bytes = crate::sys::read_trusted_file(path, 4096)?;
-                let key = bytes.trim_ascii();
-                if key.len() < 16 {
-                    let reason = "holds fewer than 16 bytes";
-                    return Err(Error::setting("record.hmac_key_file", &path.to_string_lossy(), reason));
+        let key =
+            match (config.record_client, &config.record_hmac_key_file) {
+                (RecordClient::Hmac, Some(path)) => {
+                    let bytes = crate::sys::read_trusted_file(path, 4096)?;
+                    let key = bytes.trim_ascii();
+                    if key.len() < 16 {
+                        let reason = "holds fewer than 16 bytes";
+                        return Err(Error::setting(
+                            "record.hmac_key_file",
+                            &path.to_string_lossy(),
+                            reason,
+                        ));
+                    }
+                    let key = Hmac::new_from_slice(key);
+                    Some(key.map_err(|_| {
+                        Error::Config("record.hmac_key_file: unusable key".to_owned())
+                    })?)
                 }
-                let key = Hmac::new_from_slice(key);
-                Some(key.map_err(|_| Error::Config("record.hmac_key_file: unusable key".to_owned()))?)
-            }
-            _ => None,
-        };
+                _ => None,
+            };
         Ok(Privacy { mode: config.record_client, key })
     }
 
@@ -134,9 +141,18 @@ mod tests {
 
     #[test]
     fn addresses_are_cut_before_they_are_kept() {
-        assert_eq!(keep("full", "192.0.2.77", None), Client::Address("192.0.2.77".parse().unwrap()));
-        assert_eq!(keep("truncate", "192.0.2.77", None), Client::Address("192.0.2.0".parse().unwrap()));
-        assert_eq!(keep("truncate", "2001:db8:1:2::3", None), Client::Address("2001:db8:1::".parse().unwrap()));
+        assert_eq!(
+            keep("full", "192.0.2.77", None),
+            Client::Address("192.0.2.77".parse().unwrap())
+        );
+        assert_eq!(
+            keep("truncate", "192.0.2.77", None),
+            Client::Address("192.0.2.0".parse().unwrap())
+        );
+        assert_eq!(
+            keep("truncate", "2001:db8:1:2::3", None),
+            Client::Address("2001:db8:1::".parse().unwrap())
+        );
         assert_eq!(keep("none", "192.0.2.77", None), Client::Unknown);
     }
 

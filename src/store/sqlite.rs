@@ -1,0 +1,1395 @@
+//! The embedded store: one SQLite file that is history, vetting queue, overrides and outbox in one.
+//!
+//! One connection writes, the worker's; others (the command line) read, and write overrides. Every write is one
+//! `BEGIN IMMEDIATE` transaction: all of it is in the file, or nothing. WAL with `synchronous = NORMAL` survives the
+//! process's death at any instruction; the machine losing power may cost the last transactions.
+//!
+//! This is the only file that names rusqlite.
+
+use crate::config::RecordClient;
+use crate::elastic;
+use crate::elastic::document::{self, ModelRecord, VerdictRecord};
+use crate::error::{Error, Result};
+use crate::name::{MAX_WIRE, Name};
+use crate::policy::overrides::{Class, Override, Scope};
+use crate::store::event::{Client, Event};
+use crate::verdict::{Action, Decision, Label, Source};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params,
+};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const SCHEMA_VERSION: i64 = 1;
+const FILE_NAME: &str = "mlbridge.db";
+/// "mlbr", for `file(1)` and for people with a hex dump.
+const APPLICATION_ID: i64 = 0x6d6c_6272;
+/// How long a write waits for another process's transaction. Short: the worker has to stay awake.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
+/// Most names of which a history is kept, and most that wait for an administrator: floods of random names end here.
+const MAX_DOMAINS: i64 = 500_000;
+const MAX_TO_VET: i64 = 100_000;
+
+const PENDING: i64 = 0;
+const DELIVERED: i64 = 1;
+const DEAD: i64 = 2;
+
+/// The path of the database in a state directory.
+pub fn database_path(state_dir: &Path) -> PathBuf {
+    state_dir.join(FILE_NAME)
+}
+
+/// What was wrong, and whether the file itself is to blame.
+#[derive(Debug)]
+pub struct Failure {
+    /// For operators.
+    pub error: Error,
+    /// The file is damaged or no database: set it aside.
+    pub corrupt: bool,
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Failure {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        let corrupt = matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase));
+        Failure { error: describe(&error), corrupt }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure { error, corrupt: false }
+    }
+}
+
+type Outcome<T> = std::result::Result<T, Failure>;
+
+/// An error of SQLite in words that tell what to do.
+fn describe(error: &rusqlite::Error) -> Error {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull, ReadOnly};
+    match error.sqlite_error_code() {
+        Some(DiskFull) => Error::Io("store: the disk is full; free some space".to_owned()),
+        Some(ReadOnly) => Error::Io("store: the file is not writable".to_owned()),
+        Some(DatabaseBusy | DatabaseLocked) => {
+            Error::Busy("store: another process keeps the database locked".to_owned())
+        }
+        _ => Error::Io(format!("store: {error}")),
+    }
+}
+
+/// A name that was asked for, over all its events.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct DomainRow {
+    /// The name.
+    pub name: String,
+    /// Its registered domain, if it has one.
+    pub registered: Option<String>,
+    /// First and last event, in milliseconds since 1970.
+    pub first_seen: i64,
+    /// See [`DomainRow::first_seen`].
+    pub last_seen: i64,
+    /// Questions by decision.
+    pub allowed: u64,
+    /// See [`DomainRow::allowed`].
+    pub vetted: u64,
+    /// See [`DomainRow::allowed`].
+    pub blocked: u64,
+    /// The last score, if the model ran.
+    pub score: Option<f32>,
+    /// The last decision.
+    pub decision: Decision,
+}
+
+/// A stored event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventRow {
+    /// Key in the store.
+    pub row: i64,
+    /// The event's id, also its id in the cluster.
+    pub id: String,
+    /// Number within one opening of the store.
+    pub sequence: u64,
+    /// In milliseconds since 1970.
+    pub time: i64,
+    /// The name.
+    pub name: String,
+    /// Who asked, as far as it was kept.
+    pub client: Client,
+    /// How much of the client was kept.
+    pub client_mode: RecordClient,
+    /// Question type.
+    pub qtype: u16,
+    /// The score, if the model ran.
+    pub score: Option<f32>,
+    /// The verdict's words.
+    pub label: Label,
+    /// See [`EventRow::label`].
+    pub decision: Decision,
+    /// See [`EventRow::label`].
+    pub source: Source,
+    /// See [`EventRow::label`].
+    pub action: Action,
+    /// The verdict's flags.
+    pub flags: u32,
+    /// Addresses of a sinkhole.
+    pub sinkhole4: Option<Ipv4Addr>,
+    /// See [`EventRow::sinkhole4`].
+    pub sinkhole6: Option<Ipv6Addr>,
+    /// First eight bytes of the model's SHA-256, its name and version.
+    pub model: (u64, String, String),
+    /// The thresholds vet and block that counted.
+    pub thresholds: (f32, f32),
+    /// The client's group.
+    pub group: Option<String>,
+    /// How many questions the row stands for.
+    pub count: u64,
+    /// Events lost since the row before.
+    pub dropped_before: u64,
+    /// pending, delivered, or dead.
+    pub state: &'static str,
+}
+
+/// Counts of a store, for people.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+pub struct Overview {
+    /// Rows of events, and the questions they stand for.
+    pub events: u64,
+    /// See [`Overview::events`].
+    pub questions: u64,
+    /// Rows by decision: allow, vet, block.
+    pub by_decision: [u64; 3],
+    /// Rows by what the cluster said: pending, delivered, dead letters.
+    pub by_state: [u64; 3],
+    /// Names with a history.
+    pub domains: u64,
+    /// Overrides in force or expired.
+    pub overrides: u64,
+    /// Registered domains that wait for an administrator.
+    pub to_vet: u64,
+    /// First and last event, in milliseconds since 1970.
+    pub first: Option<i64>,
+    /// See [`Overview::first`].
+    pub last: Option<i64>,
+    /// Whether the last process that held the store closed it (or still holds it).
+    pub clean: bool,
+}
+
+/// A row whose window is still open: equal verdicts add to its count.
+struct OpenRow {
+    row: i64,
+    closes: i64,
+    added: u64,
+}
+
+/// What one batch did.
+#[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
+pub struct Written {
+    /// New rows.
+    pub stored: u64,
+    /// Events that became part of a row.
+    pub coalesced: u64,
+}
+
+/// Most rows whose windows are kept open at once; beyond it, each event is a row of its own.
+const MAX_OPEN_ROWS: usize = 200_000;
+
+/// The writer's connection.
+pub struct Database {
+    connection: Connection,
+    path: Option<PathBuf>,
+    opening: i64,
+    sequence: i64,
+    open_rows: HashMap<u64, OpenRow, ahash::RandomState>,
+    data_version: i64,
+    generation: String,
+    /// Rows that no cluster has acknowledged, found at opening.
+    pub recovered: u64,
+    /// Whether the last process to hold the store did not close it.
+    pub was_unclean: bool,
+}
+
+impl Database {
+    /// Opens the store of a directory whose lock the caller holds; makes it if it is missing.
+    ///
+    /// # Errors
+    /// A [`Failure`]; a file of a newer version is refused without being touched.
+    pub fn open(state_dir: &Path) -> Outcome<Database> {
+        // SQLite refuses symbolic links in any part of the path; those above the directory are the administrator's.
+        let folder =
+            std::fs::canonicalize(state_dir).map_err(|error| Error::file(state_dir, error))?;
+        let path = database_path(&folder);
+        create_private(&path)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let connection = Connection::open_with_flags(&path, flags)?;
+        Database::prepare(connection, Some(path))
+    }
+
+    /// A store in memory, for delivery without a state directory.
+    ///
+    /// # Errors
+    /// A [`Failure`] if memory is short.
+    pub fn in_memory() -> Outcome<Database> {
+        Database::prepare(Connection::open_in_memory()?, None)
+    }
+
+    fn prepare(connection: Connection, path: Option<PathBuf>) -> Outcome<Database> {
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        refuse_newer(version, path.as_deref())?;
+        configure(&connection)?;
+        let mut connection = connection;
+        if version == 0 {
+            let transaction = begin(&mut connection)?;
+            transaction.execute_batch(include_str!("schema.sql"))?;
+            transaction.execute_batch(&format!(
+                "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+            ))?;
+            transaction.commit()?;
+        }
+        let transaction = begin(&mut connection)?;
+        let clean = meta(&transaction, "clean")?;
+        set_meta(&transaction, "clean", "0")?;
+        if meta(&transaction, "instance")?.is_none() {
+            set_meta(&transaction, "instance", &format!("{:016x}", random()?))?;
+        }
+        let generation = meta(&transaction, "override_generation")?.unwrap_or_default();
+        transaction.commit()?;
+        let data_version = data_version(&connection)?;
+        let mut database = Database {
+            connection,
+            path,
+            opening: random()?.cast_signed(),
+            sequence: 0,
+            open_rows: HashMap::default(),
+            data_version,
+            generation,
+            recovered: 0,
+            was_unclean: clean.as_deref() == Some("0"),
+        };
+        database.recovered = database.count_pending()?;
+        Ok(database)
+    }
+
+    /// Sets the files of a damaged store aside and gives the new name of the database.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if they cannot be renamed.
+    pub fn set_aside(state_dir: &Path) -> Result<PathBuf> {
+        let path = database_path(state_dir);
+        let stamp = crate::store::event::now_ms();
+        let aside = state_dir.join(format!("{FILE_NAME}.corrupt-{stamp}"));
+        std::fs::rename(&path, &aside).map_err(|error| Error::file(&path, error))?;
+        for suffix in ["-wal", "-shm"] {
+            let name = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
+            // The log belongs to the damaged file; left behind, it would be taken for the new one's.
+            let _ = std::fs::rename(name(&path), name(&aside));
+        }
+        Ok(aside)
+    }
+
+    /// Writes a batch of events in one transaction. `dropped` events were lost since the last batch.
+    ///
+    /// # Errors
+    /// A [`Failure`]; nothing of the batch is then stored.
+    pub fn write(
+        &mut self,
+        events: &[Event],
+        coalesce_ms: i64,
+        dropped: u64,
+        models: &Models,
+    ) -> Outcome<Written> {
+        let outcome = self.write_all(events, coalesce_ms, dropped, models);
+        if outcome.is_err() {
+            // The counts added in memory are not in the file; their rows will not be added to again.
+            self.open_rows.clear();
+        }
+        outcome
+    }
+
+    fn write_all(
+        &mut self,
+        events: &[Event],
+        coalesce_ms: i64,
+        dropped: u64,
+        models: &Models,
+    ) -> Outcome<Written> {
+        let mut written = Written::default();
+        let mut dropped = dropped;
+        let transaction = begin(&mut self.connection)?;
+        let mut domains: HashMap<&[u8], Seen, ahash::RandomState> = HashMap::default();
+        {
+            let mut insert = transaction.prepare_cached(INSERT_EVENT)?;
+            for event in events {
+                let seen = domains.entry(event.name.wire()).or_insert_with(|| Seen::new(event));
+                seen.add(event);
+                let key = self.open_rows.hasher().hash_one((
+                    event.name.wire(),
+                    event.client,
+                    event.verdict.decision,
+                ));
+                if let Some(open) =
+                    self.open_rows.get_mut(&key).filter(|open| event.time < open.closes)
+                {
+                    open.added += 1;
+                    written.coalesced += 1;
+                    continue;
+                }
+                let closes = event.time.saturating_add(coalesce_ms);
+                self.sequence += 1;
+                insert_event(&mut insert, event, self.opening, self.sequence, closes, dropped)?;
+                dropped = 0;
+                written.stored += 1;
+                if coalesce_ms > 0 && self.open_rows.len() < MAX_OPEN_ROWS {
+                    let row = transaction.last_insert_rowid();
+                    self.open_rows.insert(key, OpenRow { row, closes, added: 0 });
+                }
+            }
+            let mut add =
+                transaction.prepare_cached("UPDATE event SET count = count + ?2 WHERE row = ?1")?;
+            let now = events.last().map_or(0, |event| event.time);
+            for open in self.open_rows.values_mut().filter(|open| open.added > 0) {
+                add.execute(params![open.row, open.added.cast_signed()])?;
+                open.added = 0;
+            }
+            self.open_rows.retain(|_, open| open.closes > now);
+            write_domains(&transaction, &domains)?;
+            for (id, (name, version)) in models {
+                transaction
+                    .prepare_cached("INSERT OR IGNORE INTO model VALUES (?1, ?2, ?3)")?
+                    .execute(params![id.cast_signed(), name, version])?;
+            }
+        }
+        transaction.commit()?;
+        Ok(written)
+    }
+
+    /// Removes rows beyond the bounds of age and size; gives how many of them no cluster had acknowledged.
+    ///
+    /// # Errors
+    /// A [`Failure`].
+    pub fn keep_within(&mut self, max_bytes: u64, oldest: i64) -> Outcome<u64> {
+        let mut evicted = self.delete("time < ?1", params![oldest])?;
+        while self.size()? > max_bytes {
+            let finished = self.delete_oldest("state != 0")?;
+            if finished.1 > 0 {
+                continue;
+            }
+            let mut removed = 0;
+            for decision in Decision::ALL {
+                let (pending, all) =
+                    self.delete_oldest(&format!("decision = {}", *decision as u8))?;
+                evicted += pending;
+                removed += all;
+                if all > 0 {
+                    break;
+                }
+            }
+            if removed == 0 {
+                // Only names and overrides are left: the oldest names go.
+                let gone = self.connection.execute(
+                    "DELETE FROM domain WHERE name IN (SELECT name FROM domain ORDER BY last_seen LIMIT 10000)",
+                    [],
+                )?;
+                if gone == 0 {
+                    break;
+                }
+            }
+        }
+        self.cap_names()?;
+        Ok(evicted)
+    }
+
+    fn delete_oldest(&mut self, which: &str) -> Outcome<(u64, u64)> {
+        let before: i64 =
+            self.connection.query_row("SELECT count(*) FROM event", [], |row| row.get(0))?;
+        let chosen = format!(
+            "row IN (SELECT row FROM event WHERE {which} ORDER BY row LIMIT {})",
+            before / 20 + 100
+        );
+        let pending = self.delete(&chosen, [])?;
+        let after: i64 =
+            self.connection.query_row("SELECT count(*) FROM event", [], |row| row.get(0))?;
+        Ok((pending, (before - after).unsigned_abs()))
+    }
+
+    /// Deletes events; gives how many of them were pending.
+    fn delete(&mut self, which: &str, values: impl rusqlite::Params + Copy) -> Outcome<u64> {
+        let transaction = begin(&mut self.connection)?;
+        let count = format!("SELECT count(*) FROM event WHERE state = 0 AND {which}");
+        let pending: i64 = transaction.query_row(&count, values, |row| row.get(0))?;
+        transaction.execute(&format!("DELETE FROM event WHERE {which}"), values)?;
+        transaction
+            .execute("DELETE FROM dead_letter WHERE row NOT IN (SELECT row FROM event)", [])?;
+        transaction.commit()?;
+        Ok(pending.unsigned_abs())
+    }
+
+    fn cap_names(&mut self) -> Outcome<()> {
+        for (table, key, order, most) in [
+            ("domain", "name", "last_seen", MAX_DOMAINS),
+            ("to_vet", "key", "written DESC, key", MAX_TO_VET),
+        ] {
+            let count: i64 =
+                self.connection
+                    .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
+            if count > most {
+                let excess = count - most + most / 10;
+                let sql = format!(
+                    "DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} ORDER BY {order} LIMIT {excess})"
+                );
+                self.connection.execute(&sql, [])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes in use: pages of the database that hold data, and the log beside it.
+    fn size(&self) -> Outcome<u64> {
+        let pragma = |name: &str| -> rusqlite::Result<i64> {
+            self.connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
+        };
+        let used = (pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?;
+        let log = self.path.as_ref().map_or(0, |path| {
+            std::fs::metadata(format!("{}-wal", path.display()))
+                .map_or(0, |metadata| metadata.len())
+        });
+        Ok(used.unsigned_abs() + log)
+    }
+
+    /// Overrides, if another process or [`Database::put_decided`] changed them since the last look.
+    ///
+    /// # Errors
+    /// A [`Failure`].
+    pub fn changed_overrides(&mut self) -> Outcome<Option<Vec<Override>>> {
+        let version = data_version(&self.connection)?;
+        if version == self.data_version {
+            return Ok(None);
+        }
+        self.data_version = version;
+        let generation = meta(&self.connection, "override_generation")?.unwrap_or_default();
+        if generation == self.generation {
+            return Ok(None);
+        }
+        self.generation = generation;
+        Ok(Some(overrides(&self.connection)?))
+    }
+
+    /// All overrides.
+    ///
+    /// # Errors
+    /// A [`Failure`].
+    pub fn overrides(&self) -> Outcome<Vec<Override>> {
+        Ok(overrides(&self.connection)?)
+    }
+
+    /// Makes every count final now, so that all pending rows may be forwarded.
+    ///
+    /// # Errors
+    /// A [`Failure`].
+    pub fn close_windows(&mut self, now: i64) -> Outcome<()> {
+        self.open_rows.clear();
+        self.connection
+            .execute("UPDATE event SET closes = ?1 WHERE state = 0 AND closes > ?1", [now])?;
+        Ok(())
+    }
+
+    /// How many rows no cluster has acknowledged.
+    ///
+    /// # Errors
+    /// A [`Failure`].
+    pub fn count_pending(&self) -> Outcome<u64> {
+        let count = "SELECT count(*) FROM event WHERE state = 0";
+        Ok(self.connection.query_row(count, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
+    }
+
+    /// Marks the store as closed in order. The connection ends when the value is dropped.
+    ///
+    /// # Errors
+    /// A [`Failure`].
+    pub fn mark_clean(&mut self) -> Outcome<()> {
+        set_meta(&self.connection, "clean", "1")?;
+        Ok(())
+    }
+
+    /// The store's own id, the same for its whole life.
+    ///
+    /// # Errors
+    /// A [`Failure`].
+    pub fn instance(&self) -> Outcome<String> {
+        Ok(meta(&self.connection, "instance")?.unwrap_or_default())
+    }
+
+    /// The oldest pending events whose count is final, as documents for the cluster.
+    ///
+    /// # Errors
+    /// A [`Failure`].
+    pub fn pending(
+        &self,
+        max_documents: usize,
+        max_bytes: usize,
+        now: i64,
+        host: &str,
+        namespace: &str,
+    ) -> Outcome<Vec<elastic::Document>> {
+        let sql =
+            format!("{SELECT_EVENT} WHERE e.state = 0 AND e.closes <= ?1 ORDER BY e.row LIMIT ?2");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let limit = i64::try_from(max_documents).unwrap_or(i64::MAX);
+        let mut rows = statement.query(params![now, limit])?;
+        let mut documents = Vec::new();
+        let mut bytes = 0;
+        while let Some(row) = rows.next()? {
+            let event = event_row(row)?;
+            let mut source = Vec::with_capacity(1024);
+            write_document(&mut source, &event, host, namespace);
+            bytes += source.len();
+            if bytes > max_bytes && !documents.is_empty() {
+                break;
+            }
+            documents.push(elastic::Document { row: event.row, id: event.id, source });
+        }
+        Ok(documents)
+    }
+
+    /// Writes down what became of documents; gives how many rows were newly delivered and newly dead.
+    ///
+    /// # Errors
+    /// A [`Failure`].
+    pub fn settle(&mut self, settled: &elastic::Settled, now: i64) -> Outcome<(u64, u64)> {
+        let transaction = begin(&mut self.connection)?;
+        let (mut delivered, mut dead) = (0, 0);
+        {
+            let mut mark = transaction
+                .prepare_cached("UPDATE event SET state = ?2 WHERE row = ?1 AND state = 0")?;
+            for row in &settled.delivered {
+                delivered += mark.execute(params![row, DELIVERED])? as u64;
+            }
+            let mut bury = transaction
+                .prepare_cached("INSERT OR REPLACE INTO dead_letter VALUES (?1, ?2, ?3)")?;
+            for (row, reason) in &settled.dead {
+                if mark.execute(params![row, DEAD])? > 0 {
+                    bury.execute(params![row, now, reason])?;
+                    dead += 1;
+                }
+            }
+        }
+        transaction.commit()?;
+        Ok((delivered, dead))
+    }
+
+    /// Vetting documents that the index does not have yet, oldest first.
+    ///
+    /// # Errors
+    /// A [`Failure`].
+    pub fn to_vet(&self, max: usize) -> Outcome<Vec<elastic::ToVet>> {
+        let sql = "SELECT key, name, state, example, score, time, count, author FROM to_vet WHERE written = 0 ORDER BY key LIMIT ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let limit = i64::try_from(max).unwrap_or(i64::MAX);
+        let mut rows = statement.query([limit])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (key, name, state): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let time: i64 = row.get(5)?;
+            let state = match state.as_str() {
+                "decided" => match ruling_of(&self.connection, &name)? {
+                    Some(ruling) => elastic::VetState::Decided(ruling),
+                    None => elastic::VetState::Withdrawn { author: row.get(7)?, at_ms: time },
+                },
+                "withdrawn" => elastic::VetState::Withdrawn { author: row.get(7)?, at_ms: time },
+                _ => elastic::VetState::Pending {
+                    example: row.get(3)?,
+                    score: row.get::<_, f64>(4)? as f32,
+                    first_seen_ms: time,
+                    count: row.get::<_, i64>(6)?.unsigned_abs(),
+                },
+            };
+            found.push(elastic::ToVet { key, name, state });
+        }
+        Ok(found)
+    }
+
+    /// Remembers that the index has these vetting documents.
+    ///
+    /// # Errors
+    /// A [`Failure`].
+    pub fn vetting_written(&mut self, keys: &[i64]) -> Outcome<()> {
+        let transaction = begin(&mut self.connection)?;
+        for key in keys {
+            transaction
+                .prepare_cached("UPDATE to_vet SET written = 1 WHERE key = ?1")?
+                .execute([key])?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// How far the vetting index was read.
+    ///
+    /// # Errors
+    /// A [`Failure`].
+    pub fn cursor(&self) -> Outcome<elastic::Cursor> {
+        let index = meta(&self.connection, "cursor_index")?.unwrap_or_default();
+        let seq_no = meta(&self.connection, "cursor_seq_no")?
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0);
+        Ok(elastic::Cursor { index, seq_no })
+    }
+
+    /// Takes over decisions from the vetting index; gives all overrides if that changed any.
+    ///
+    /// # Errors
+    /// A [`Failure`].
+    pub fn put_decided(
+        &mut self,
+        decided: &[elastic::Decided],
+        cursor: &elastic::Cursor,
+    ) -> Outcome<Option<Vec<Override>>> {
+        let transaction = begin(&mut self.connection)?;
+        let mut changed = 0;
+        for decision in decided {
+            changed += transaction.execute(
+                "DELETE FROM override WHERE name = ?1 AND from_index = 1",
+                [&decision.name],
+            )?;
+            if let Some(ruling) = &decision.ruling {
+                changed += transaction.execute(
+                    "INSERT INTO override (name, class, author, note, scope, created, expires, from_index)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1)",
+                    params![
+                        decision.name, ruling.class.as_str(), ruling.author, ruling.note,
+                        index_scope(&ruling.scope), ruling.at_ms, ruling.expires_ms
+                    ],
+                )?;
+            }
+        }
+        set_meta(&transaction, "cursor_index", &cursor.index)?;
+        set_meta(&transaction, "cursor_seq_no", &cursor.seq_no.to_string())?;
+        if changed > 0 {
+            bump_generation(&transaction)?;
+        }
+        transaction.commit()?;
+        if changed == 0 {
+            return Ok(None);
+        }
+        self.generation = meta(&self.connection, "override_generation")?.unwrap_or_default();
+        Ok(Some(overrides(&self.connection)?))
+    }
+
+    /// Dead letters, names that wait for an administrator, and since when the oldest of them does.
+    ///
+    /// # Errors
+    /// A [`Failure`].
+    pub fn waiting(&self) -> Outcome<(u64, u64, Option<i64>)> {
+        let dead: i64 =
+            self.connection.query_row("SELECT count(*) FROM dead_letter", [], |row| row.get(0))?;
+        let (names, oldest): (i64, Option<i64>) = self.connection.query_row(
+            "SELECT count(*), min(time) FROM to_vet WHERE state = 'pending'",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        Ok((dead.unsigned_abs(), names.unsigned_abs(), oldest))
+    }
+}
+
+/// Name and version of models by id.
+pub type Models = HashMap<u64, (String, String)>;
+
+/// What a batch says about one name.
+struct Seen {
+    registered: Option<String>,
+    text: String,
+    first: i64,
+    last: i64,
+    counts: [i64; 3],
+    score: Option<f32>,
+    decision: Decision,
+}
+
+impl Seen {
+    fn new(event: &Event) -> Seen {
+        let mut buffer = [0; MAX_WIRE];
+        let registered = crate::suffix::registered_domain(event.name.dotted(&mut buffer));
+        let registered = registered.map(|domain| {
+            Name::from_text(&escape_dotted(domain)).map(|name| name.to_text()).unwrap_or_default()
+        });
+        Seen {
+            registered: registered.filter(|text| !text.is_empty()),
+            text: event.name.to_text(),
+            first: event.time,
+            last: event.time,
+            counts: [0; 3],
+            score: None,
+            decision: event.verdict.decision,
+        }
+    }
+
+    fn add(&mut self, event: &Event) {
+        self.last = event.time;
+        if let Some(count) = self.counts.get_mut(event.verdict.decision as usize) {
+            *count += 1;
+        }
+        self.score = event.scored.then_some(event.verdict.score).or(self.score);
+        self.decision = event.verdict.decision;
+    }
+}
+
+/// A dotted name with its odd bytes escaped, so that it can be read as text.
+fn escape_dotted(dotted: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(dotted.len());
+    for &byte in dotted {
+        match byte {
+            b'.' | 0x21..=0x5b | 0x5d..=0x7e => text.push(byte),
+            other => text.extend_from_slice(format!("\\{other:03}").as_bytes()),
+        }
+    }
+    text
+}
+
+fn write_domains(
+    transaction: &Transaction<'_>,
+    domains: &HashMap<&[u8], Seen, ahash::RandomState>,
+) -> rusqlite::Result<()> {
+    let mut upsert = transaction.prepare_cached(
+        "INSERT INTO domain VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         ON CONFLICT (name) DO UPDATE SET last_seen = ?4, allowed = allowed + ?5, vetted = vetted + ?6,
+         blocked = blocked + ?7, score = coalesce(?8, score), decision = ?9",
+    )?;
+    let mut queue = transaction.prepare_cached(
+        "INSERT INTO to_vet (name, state, example, score, time, count, author, written)
+         VALUES (?1, 'pending', ?2, ?3, ?4, ?5, '', 0) ON CONFLICT (name) DO UPDATE SET count = count + ?5",
+    )?;
+    for seen in domains.values() {
+        let [allowed, vetted, blocked] = seen.counts;
+        let decision = seen.decision as u8;
+        let score = seen.score.map(f64::from);
+        upsert.execute(params![
+            seen.text,
+            seen.registered,
+            seen.first,
+            seen.last,
+            allowed,
+            vetted,
+            blocked,
+            score,
+            decision
+        ])?;
+        if vetted > 0 {
+            let domain = seen.registered.as_ref().unwrap_or(&seen.text);
+            queue.execute(params![domain, seen.text, score.unwrap_or(0.0), seen.first, vetted])?;
+        }
+    }
+    Ok(())
+}
+
+const INSERT_EVENT: &str = "INSERT INTO event (opening, sequence, time, name, client, client_mode, qtype, score, label, decision,
+    source, action, flags, sinkhole4, sinkhole6, model, vet, block, client_group, count, closes, dropped_before)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, 1, ?20, ?21)";
+
+fn insert_event(
+    insert: &mut rusqlite::CachedStatement<'_>,
+    event: &Event,
+    opening: i64,
+    sequence: i64,
+    closes: i64,
+    dropped: u64,
+) -> rusqlite::Result<()> {
+    let verdict = &event.verdict;
+    let (v4, v6, hash);
+    let client: Option<&[u8]> = match event.client {
+        Client::Unknown => None,
+        Client::Address(IpAddr::V4(address)) => {
+            v4 = address.octets();
+            Some(&v4)
+        }
+        Client::Address(IpAddr::V6(address)) => {
+            v6 = address.octets();
+            Some(&v6)
+        }
+        Client::Hashed(bytes) => {
+            hash = bytes;
+            Some(&hash)
+        }
+    };
+    let mode = match event.client_mode {
+        RecordClient::Full => 0,
+        RecordClient::Truncate => 1,
+        RecordClient::Hmac => 2,
+        RecordClient::None => 3,
+    };
+    insert.execute(params![
+        opening,
+        sequence,
+        event.time,
+        event.name.to_text(),
+        client,
+        mode,
+        event.qtype,
+        event.scored.then_some(f64::from(verdict.score)),
+        verdict.label as u8,
+        verdict.decision as u8,
+        verdict.source as u8,
+        verdict.action as u8,
+        verdict.flags,
+        verdict.sinkhole4.map(|address| address.octets()),
+        verdict.sinkhole6.map(|address| address.octets()),
+        verdict.model.cast_signed(),
+        event.thresholds.0,
+        event.thresholds.1,
+        event.group.as_deref(),
+        closes,
+        dropped.cast_signed(),
+    ])?;
+    Ok(())
+}
+
+const SELECT_EVENT: &str = "SELECT e.row, e.opening, e.sequence, e.time, e.name, e.client, e.client_mode, e.qtype, e.score, e.label,
+    e.decision, e.source, e.action, e.flags, e.sinkhole4, e.sinkhole6, e.model, e.vet, e.block, e.client_group, e.count,
+    e.dropped_before, e.state, m.name, m.version FROM event e LEFT JOIN model m ON m.id = e.model";
+
+fn event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
+    let (opening, sequence, time): (i64, i64, i64) = (row.get(1)?, row.get(2)?, row.get(3)?);
+    let mode: i64 = row.get(6)?;
+    let client_mode = match mode {
+        0 => RecordClient::Full,
+        1 => RecordClient::Truncate,
+        2 => RecordClient::Hmac,
+        _ => RecordClient::None,
+    };
+    let client: Option<Vec<u8>> = row.get(5)?;
+    let client = match (client.as_deref(), client_mode) {
+        (Some(bytes), RecordClient::Hmac) => {
+            bytes.try_into().map_or(Client::Unknown, Client::Hashed)
+        }
+        (Some(bytes), _) => address_of(bytes).map_or(Client::Unknown, Client::Address),
+        (None, _) => Client::Unknown,
+    };
+    let number = |index: usize| -> rusqlite::Result<u8> { row.get(index) };
+    let state: i64 = row.get(22)?;
+    Ok(EventRow {
+        row: row.get(0)?,
+        id: format!("{time:012x}-{:016x}-{sequence:x}", opening.cast_unsigned()),
+        sequence: sequence.unsigned_abs(),
+        time,
+        name: row.get(4)?,
+        client,
+        client_mode,
+        qtype: row.get(7)?,
+        score: row.get::<_, Option<f64>>(8)?.map(|score| score as f32),
+        label: Label::from_number(number(9)?).unwrap_or_default(),
+        decision: Decision::from_number(number(10)?).unwrap_or_default(),
+        source: Source::from_number(number(11)?).unwrap_or_default(),
+        action: Action::from_number(number(12)?).unwrap_or_default(),
+        flags: row.get(13)?,
+        sinkhole4: row.get::<_, Option<[u8; 4]>>(14)?.map(Ipv4Addr::from),
+        sinkhole6: row.get::<_, Option<[u8; 16]>>(15)?.map(Ipv6Addr::from),
+        model: (
+            row.get::<_, i64>(16)?.cast_unsigned(),
+            row.get::<_, Option<String>>(23)?.unwrap_or_default(),
+            row.get::<_, Option<String>>(24)?.unwrap_or_default(),
+        ),
+        thresholds: (row.get::<_, f64>(17)? as f32, row.get::<_, f64>(18)? as f32),
+        group: row.get(19)?,
+        count: row.get::<_, i64>(20)?.unsigned_abs(),
+        dropped_before: row.get::<_, i64>(21)?.unsigned_abs(),
+        state: match state {
+            PENDING => "pending",
+            DELIVERED => "delivered",
+            _ => "dead",
+        },
+    })
+}
+
+fn address_of(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(|octets| IpAddr::from(Ipv4Addr::from(octets)));
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(|octets| IpAddr::from(Ipv6Addr::from(octets))))
+        .ok()
+}
+
+impl EventRow {
+    /// The client as text: an address, a hash as hexadecimal digits, or nothing.
+    pub fn client_text(&self) -> String {
+        match self.client {
+            Client::Unknown => String::new(),
+            Client::Address(address) => address.to_string(),
+            Client::Hashed(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        }
+    }
+}
+
+fn write_document(out: &mut Vec<u8>, event: &EventRow, host: &str, namespace: &str) {
+    let hash = event.client_text();
+    let client = match event.client {
+        Client::Unknown => document::Client::Unknown,
+        Client::Address(address) => document::Client::Address(address),
+        Client::Hashed(_) => document::Client::Hashed(&hash),
+    };
+    let suffix = crate::suffix::suffix_start(event.name.as_bytes());
+    let domain = crate::suffix::registered_domain(event.name.as_bytes())
+        .and_then(|bytes| std::str::from_utf8(bytes).ok());
+    let (vet, block) = event.thresholds;
+    let (sha, name, version) = &event.model;
+    let record = VerdictRecord {
+        id: &event.id,
+        sequence: event.sequence,
+        time_ms: event.time,
+        name: &event.name,
+        registered_domain: domain,
+        suffix: event.name.get(suffix..).filter(|_| suffix > 0),
+        client,
+        client_mode: client_mode_word(event.client_mode),
+        qtype: event.qtype,
+        score: event.score,
+        label: event.label,
+        decision: event.decision,
+        source: event.source,
+        action: event.action,
+        sinkhole4: event.sinkhole4,
+        sinkhole6: event.sinkhole6,
+        model: event.score.map(|_| ModelRecord { name, version, sha: *sha }),
+        thresholds: (vet <= 1.0 || block <= 1.0).then_some((vet, block)),
+        count: event.count,
+        flags: event.flags,
+        group: event.group.as_deref(),
+        dropped_before: event.dropped_before,
+    };
+    document::verdict(out, &record, host, namespace);
+}
+
+fn client_mode_word(mode: RecordClient) -> &'static str {
+    match mode {
+        RecordClient::Full => "full",
+        RecordClient::Truncate => "truncate",
+        RecordClient::Hmac => "hmac",
+        RecordClient::None => "none",
+    }
+}
+
+/// A second process's connection: the command line's.
+pub struct Reader {
+    connection: Connection,
+}
+
+impl Reader {
+    /// Opens an existing store to read it and to change overrides. Never makes one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is no store, or it is of a newer version.
+    pub fn open(state_dir: &Path) -> Result<Reader> {
+        let folder =
+            std::fs::canonicalize(state_dir).map_err(|error| Error::file(state_dir, error))?;
+        let path = database_path(&folder);
+        if !path.exists() {
+            let reason =
+                "no store here yet: it is made when the DNS server has classified its first name";
+            return Err(Error::file(&path, reason));
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let open = || -> rusqlite::Result<Connection> {
+            let connection = Connection::open_with_flags(&path, flags)?;
+            connection.busy_timeout(Duration::from_secs(5))?;
+            configure(&connection)?;
+            Ok(connection)
+        };
+        let connection = open().map_err(|error| describe(&error))?;
+        let version = connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(|error| describe(&error))?;
+        refuse_newer(version, Some(&path))?;
+        Ok(Reader { connection })
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        question(&self.connection).map_err(|error| describe(&error))
+    }
+
+    /// The newest events, newest first; of one name and what is below it, if one is given.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the store cannot be read.
+    pub fn history(&self, name: Option<&Name>, limit: usize) -> Result<Vec<EventRow>> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.ask(|connection| match name {
+            None => {
+                let mut statement = connection.prepare(&format!("{SELECT_EVENT} ORDER BY e.row DESC LIMIT ?1"))?;
+                statement.query_map([limit], event_row)?.collect()
+            }
+            Some(name) => {
+                let sql = format!(
+                    "{SELECT_EVENT} WHERE e.name IN (SELECT name FROM domain WHERE name = ?1 OR registered = ?1
+                     UNION SELECT ?1) ORDER BY e.row DESC LIMIT ?2"
+                );
+                let mut statement = connection.prepare(&sql)?;
+                statement.query_map(params![name.to_text(), limit], event_row)?.collect()
+            }
+        })
+    }
+
+    /// Names with their counts: the last seen first.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the store cannot be read.
+    pub fn domains(&self, decision: Option<Decision>, limit: usize) -> Result<Vec<DomainRow>> {
+        let column = match decision {
+            None => "1",
+            Some(Decision::Allow) => "allowed",
+            Some(Decision::Vet) => "vetted",
+            Some(Decision::Block) => "blocked",
+        };
+        let sql = format!(
+            "SELECT name, registered, first_seen, last_seen, allowed, vetted, blocked, score, decision FROM domain
+             WHERE {column} > 0 ORDER BY last_seen DESC LIMIT ?1"
+        );
+        self.ask(|connection| {
+            let mut statement = connection.prepare(&sql)?;
+            let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+                Ok(DomainRow {
+                    name: row.get(0)?,
+                    registered: row.get(1)?,
+                    first_seen: row.get(2)?,
+                    last_seen: row.get(3)?,
+                    allowed: row.get::<_, i64>(4)?.unsigned_abs(),
+                    vetted: row.get::<_, i64>(5)?.unsigned_abs(),
+                    blocked: row.get::<_, i64>(6)?.unsigned_abs(),
+                    score: row.get::<_, Option<f64>>(7)?.map(|score| score as f32),
+                    decision: Decision::from_number(row.get(8)?).unwrap_or_default(),
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// Registered domains that wait for an administrator, oldest first: domain, an example, its score, since when
+    /// (milliseconds since 1970), and how often asked for.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the store cannot be read.
+    pub fn vetting_queue(&self, limit: usize) -> Result<Vec<(String, String, f32, i64, u64)>> {
+        self.ask(|connection| {
+            let mut statement = connection
+                .prepare("SELECT name, example, score, time, count FROM to_vet WHERE state = 'pending' ORDER BY key LIMIT ?1")?;
+            let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+                let (score, count): (f64, i64) = (row.get(2)?, row.get(4)?);
+                Ok((row.get(0)?, row.get(1)?, score as f32, row.get(3)?, count.unsigned_abs()))
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// All overrides, the newest first.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the store cannot be read.
+    pub fn overrides(&self) -> Result<Vec<Override>> {
+        let mut all = self.ask(overrides)?;
+        all.sort_by_key(|one| std::cmp::Reverse(one.created));
+        Ok(all)
+    }
+
+    /// Adds an override; one of the same name and scope made here is replaced.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Busy`] if the store cannot be written.
+    pub fn add_override(&mut self, one: &Override) -> Result<()> {
+        let name = one.name.to_text();
+        self.change(|transaction| {
+            transaction.execute(
+                "INSERT INTO override (name, class, author, note, scope, created, expires, from_index)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0)
+                 ON CONFLICT (name, scope, from_index) DO UPDATE SET class = ?2, author = ?3, note = ?4, created = ?6, expires = ?7",
+                params![name, one.class.as_str(), one.author, one.note, one.scope.to_string(), one.created, one.expires],
+            )?;
+            tell_index(transaction, &name, "decided", &one.author, one.created)?;
+            Ok(1)
+        })?;
+        Ok(())
+    }
+
+    /// Removes the overrides of a name made here (of one scope, if given); gives how many there were.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Busy`] if the store cannot be written.
+    pub fn remove_override(
+        &mut self,
+        name: &Name,
+        scope: Option<&Scope>,
+        author: &str,
+        now: i64,
+    ) -> Result<usize> {
+        let name = name.to_text();
+        self.change(|transaction| {
+            let scope = scope.map(Scope::to_string);
+            let removed = transaction.execute(
+                "DELETE FROM override WHERE name = ?1 AND from_index = 0 AND (?2 IS NULL OR scope = ?2)",
+                params![name, scope],
+            )?;
+            if removed > 0 {
+                tell_index(transaction, &name, "withdrawn", author, now)?;
+            }
+            Ok(removed)
+        })
+    }
+
+    fn change(
+        &mut self,
+        body: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<usize>,
+    ) -> Result<usize> {
+        let run = || -> rusqlite::Result<usize> {
+            let transaction = begin(&mut self.connection)?;
+            let changed = body(&transaction)?;
+            if changed > 0 {
+                bump_generation(&transaction)?;
+            }
+            transaction.commit()?;
+            Ok(changed)
+        };
+        run().map_err(|error| describe(&error))
+    }
+
+    /// Dead letters: event and reason, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the store cannot be read.
+    pub fn dead_letters(&self, limit: usize) -> Result<Vec<(EventRow, String)>> {
+        let sql = SELECT_EVENT.replace(
+            " FROM event e",
+            ", d.reason FROM event e JOIN dead_letter d ON d.row = e.row",
+        );
+        self.ask(|connection| {
+            let mut statement =
+                connection.prepare(&format!("{sql} ORDER BY e.row DESC LIMIT ?1"))?;
+            let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+                Ok((event_row(row)?, row.get(25)?))
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// Puts dead letters back into the outbox; gives how many there were.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Busy`] if the store cannot be written.
+    pub fn replay(&mut self) -> Result<usize> {
+        let mut run = || -> rusqlite::Result<usize> {
+            let transaction = begin(&mut self.connection)?;
+            let back = transaction.execute(
+                "UPDATE event SET state = 0 WHERE row IN (SELECT row FROM dead_letter)",
+                [],
+            )?;
+            transaction.execute("DELETE FROM dead_letter", [])?;
+            transaction.commit()?;
+            Ok(back)
+        };
+        run().map_err(|error| describe(&error))
+    }
+
+    /// Counts of the whole store.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the store cannot be read.
+    pub fn overview(&self) -> Result<Overview> {
+        self.ask(|connection| {
+            let count = |sql: &str| -> rusqlite::Result<u64> {
+                connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
+            };
+            let mut overview = Overview {
+                domains: count("SELECT count(*) FROM domain")?,
+                overrides: count("SELECT count(*) FROM override")?,
+                to_vet: count("SELECT count(*) FROM to_vet WHERE state = 'pending'")?,
+                clean: meta(connection, "clean")?.as_deref() != Some("0"),
+                ..Overview::default()
+            };
+            let sql = "SELECT decision, state, count(*), sum(count), min(time), max(time) FROM event GROUP BY decision, state";
+            let mut statement = connection.prepare(sql)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let (decision, state): (u8, u8) = (row.get(0)?, row.get(1)?);
+                let rows_here = row.get::<_, i64>(2)?.unsigned_abs();
+                overview.events += rows_here;
+                overview.questions += row.get::<_, i64>(3)?.unsigned_abs();
+                for (slots, at) in [(&mut overview.by_decision, decision), (&mut overview.by_state, state)] {
+                    if let Some(slot) = slots.get_mut(usize::from(at)) {
+                        *slot += rows_here;
+                    }
+                }
+                let (first, last): (i64, i64) = (row.get(4)?, row.get(5)?);
+                overview.first = Some(overview.first.map_or(first, |known| known.min(first)));
+                overview.last = Some(overview.last.map_or(last, |known| known.max(last)));
+            }
+            Ok(overview)
+        })
+    }
+}
+
+/// The overrides of a store that nobody holds, read without leaving a trace; none if there is no store.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be read as a store.
+pub fn overrides_at_rest(state_dir: &Path, held: bool) -> Result<Vec<Override>> {
+    let Ok(folder) = std::fs::canonicalize(state_dir) else { return Ok(Vec::new()) };
+    let path = database_path(&folder);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let read = || -> rusqlite::Result<Vec<Override>> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_URI
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = if held {
+            Connection::open_with_flags(&path, flags)?
+        } else {
+            Connection::open_with_flags(file_uri(&path), flags)?
+        };
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        if connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))? == 0 {
+            return Ok(Vec::new());
+        }
+        overrides(&connection)
+    };
+    read().map_err(|error| describe(&error))
+}
+
+/// A file as a URI that tells SQLite to take it as it is: no lock, no log, no file beside it.
+fn file_uri(path: &Path) -> String {
+    let mut uri = String::from("file:");
+    for &byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
+                uri.push(char::from(byte))
+            }
+            other => uri.push_str(&format!("%{other:02X}")),
+        }
+    }
+    uri + "?immutable=1"
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;
+         PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA journal_size_limit = 16777216;
+         PRAGMA cache_size = -8192;",
+    )
+}
+
+fn refuse_newer(version: i64, path: Option<&Path>) -> Result<()> {
+    if version <= SCHEMA_VERSION {
+        return Ok(());
+    }
+    let place = path.map_or_else(|| "store".to_owned(), |path| path.display().to_string());
+    Err(Error::Io(format!(
+        "{place}: version {version} of the store is newer than version {SCHEMA_VERSION} of this library; use the newer library"
+    )))
+}
+
+/// Makes an empty file that only its owner may read, if it is missing; SQLite gives its helpers the same mode.
+fn create_private(path: &Path) -> Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(Error::file(path, error)),
+    }
+}
+
+fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
+    connection.transaction_with_behavior(TransactionBehavior::Immediate)
+}
+
+fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA data_version", [], |row| row.get(0))
+}
+
+fn meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
+    connection
+        .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
+        .optional()
+}
+
+fn set_meta(connection: &Connection, key: &str, value: &str) -> rusqlite::Result<()> {
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", [key, value])?;
+    Ok(())
+}
+
+fn bump_generation(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute(
+        "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'override_generation'",
+        [],
+    )?;
+    Ok(())
+}
+
+fn overrides(connection: &Connection) -> rusqlite::Result<Vec<Override>> {
+    let mut statement = connection.prepare(
+        "SELECT name, class, author, note, scope, created, expires, from_index FROM override",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (name, class, scope): (String, String, String) =
+            (row.get(0)?, row.get(1)?, row.get(4)?);
+        // A row that makes no sense (edited by hand) is passed over; the others still count.
+        let (Ok(name), Ok(class), Ok(scope)) =
+            (name.parse(), Class::parse(&class), Scope::parse(&scope))
+        else {
+            continue;
+        };
+        all.push(Override {
+            name,
+            class,
+            author: row.get(2)?,
+            note: row.get(3)?,
+            scope,
+            created: row.get(5)?,
+            expires: row.get(6)?,
+            from_index: row.get(7)?,
+        });
+    }
+    Ok(all)
+}
+
+/// Notes that the vetting index has to hear of a decision made here.
+fn tell_index(
+    connection: &Connection,
+    name: &str,
+    state: &str,
+    author: &str,
+    time: i64,
+) -> rusqlite::Result<()> {
+    connection.execute(
+        "INSERT INTO to_vet (name, state, example, score, time, count, author, written) VALUES (?1, ?2, ?1, 0, ?4, 0, ?3, 0)
+         ON CONFLICT (name) DO UPDATE SET state = ?2, author = ?3, time = ?4, written = 0",
+        params![name, state, author, time],
+    )?;
+    Ok(())
+}
+
+/// The decision made here on a name, as the vetting index writes it.
+fn ruling_of(connection: &Connection, name: &str) -> rusqlite::Result<Option<elastic::Ruling>> {
+    let sql = "SELECT class, author, note, scope, created, expires FROM override WHERE name = ?1 AND from_index = 0
+               ORDER BY created DESC LIMIT 1";
+    let row = connection.query_row(sql, [name], |row| {
+        let class: String = row.get(0)?;
+        Ok((class, row.get(1)?, row.get(2)?, row.get::<_, String>(3)?, row.get(4)?, row.get(5)?))
+    });
+    let Some((class, author, note, scope, at_ms, expires_ms)) = row.optional()? else {
+        return Ok(None);
+    };
+    let Some(class) = elastic::Class::parse(&class) else { return Ok(None) };
+    let scope = if scope == "all" { String::new() } else { scope };
+    Ok(Some(elastic::Ruling { class, author, note, scope, at_ms, expires_ms }))
+}
+
+/// A scope as the index writes it (empty for everybody) in this store's form.
+fn index_scope(scope: &str) -> String {
+    if scope.is_empty() { "all".to_owned() } else { scope.to_owned() }
+}
+
+fn random() -> Result<u64> {
+    getrandom::u64().map_err(|error| Error::Io(format!("store: no random number: {error}")))
+}
