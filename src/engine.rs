@@ -75,6 +75,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Engine {
+    fn new(state: State, holders: usize) -> Engine {
+        Engine {
+            state: ArcSwap::from_pointee(state),
+            retired: Mutex::default(),
+            changing: Mutex::default(),
+            started: Instant::now(),
+            holders: AtomicUsize::new(holders),
+        }
+    }
+
     /// What is decided about a name, for a client if known. The question type is recorded; it decides nothing.
     /// A failure inside is allow and pass, flagged and counted.
     pub fn classify(&self, name: &Name, client: Option<IpAddr>, qtype: u16) -> Verdict {
@@ -390,7 +400,7 @@ impl State {
         let breaker = match old {
             Some(old) if breaker_of(&old.config) == breaker_of(&config) => Arc::clone(&old.breaker),
             _ => Arc::new(Breaker::new(
-                config.breaker_max_block_ratio,
+                f64::from(config.breaker_max_block_ratio),
                 config.breaker_window_s,
                 config.breaker_min_queries,
             )),
@@ -596,19 +606,38 @@ pub fn open(config: &Config) -> Result<Arc<Engine>> {
     let hub = registry.hub(config, settings);
     // The overrides of a store that is open here are better than those on disk.
     let state = State::new(config.clone(), model, overrides, hub, None)?;
-    let engine = Arc::new(Engine {
-        state: ArcSwap::from_pointee(state),
-        retired: Mutex::default(),
-        changing: Mutex::default(),
-        started: Instant::now(),
-        holders: AtomicUsize::new(1),
-    });
+    let engine = Arc::new(Engine::new(state, 1));
     registry.use_hub(&engine.hub(), hub_key(config));
     engine.join_hub();
     if let Some(name) = &config.instance {
         registry.newest.insert(name.clone(), Arc::clone(&engine));
     }
     Ok(engine)
+}
+
+/// An engine that looks at a store's overrides and records nothing: the command line's. Other processes may hold the
+/// store meanwhile. It is not in the registry; dropping it is enough.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_unrecorded(config: &Config) -> Result<Engine> {
+    config.check()?;
+    let overrides = match &config.state_dir {
+        Some(directory) => {
+            sqlite::overrides_at_rest(directory, sys::DirectoryLock::holder(directory).is_some())?
+        }
+        None => Vec::new(),
+    };
+    let mut config = config.clone();
+    (config.instance, config.state_dir, config.metrics_file) = (None, None, None);
+    config.elasticsearch.urls.clear();
+    let model = load_model(&config)?;
+    let hub = Hub::new(HubSettings {
+        config: Arc::new(config.clone()),
+        model: (model.name().to_owned(), model.version().to_owned()),
+        engine: model.engine(),
+    });
+    Ok(Engine::new(State::new(config, model, Arc::new(Overrides::new(overrides)), hub, None)?, 0))
 }
 
 /// Another handle to the newest engine of an instance, in use or at rest.

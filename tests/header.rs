@@ -28,7 +28,10 @@ fn cdef(header: &str) -> String {
     for line in header.lines() {
         let trimmed = line.trim();
         in_comment |= trimmed.starts_with("/*");
-        let skipped = in_comment || trimmed.starts_with('#') || trimmed == "extern \"C\" {" || trimmed.starts_with("}  //");
+        let skipped = in_comment
+            || trimmed.starts_with('#')
+            || trimmed == "extern \"C\" {"
+            || trimmed.starts_with("}  //");
         in_comment &= !trimmed.ends_with("*/");
         let cleaned = line.replace("MLB_MUST_USE ", "").replace("MLB_MUST_USE", "");
         if !skipped && !cleaned.trim().is_empty() {
@@ -64,8 +67,13 @@ fn every_item_of_the_header_is_documented() {
     let lines: Vec<&str> = header.lines().collect();
     let mut undocumented = Vec::new();
     for (at, line) in lines.iter().enumerate() {
-        let begins_item = line.starts_with("typedef") || (line.contains(" mlb_") && line.ends_with('(')) || line.ends_with("(void);");
-        let above = lines[..at].iter().rev().find(|above| !above.trim().is_empty() && !above.starts_with("MLB_MUST_USE"));
+        let begins_item = line.starts_with("typedef")
+            || (line.contains(" mlb_") && line.ends_with('('))
+            || line.ends_with("(void);");
+        let above = lines[..at]
+            .iter()
+            .rev()
+            .find(|above| !above.trim().is_empty() && !above.starts_with("MLB_MUST_USE"));
         if begins_item && !above.is_some_and(|above| above.trim().ends_with("*/")) {
             undocumented.push(*line);
         }
