@@ -6,17 +6,16 @@
 //! The network's input type, f32 or i64, decides how the numbers are handed over. A network of fixed size is always
 //! run at its size, the one entry of `lengths`.
 
-use super::Scorer;
 use super::files::{Files, NETWORK};
 use super::manifest::{CharsSpec, KeptEnd};
-use super::tract::{Failure, Input, InputType, Network};
-use crate::error::Result;
+use super::tract::{Input, InputType, Network};
+use super::{Failure, Result, Scorer, in_range};
 use crate::name::{MAX_WIRE, Name};
 
 /// Most characters the network can see, which is more than a name has.
 const MAX_LENGTH: usize = 256;
 
-/// A name turned into numbers, in the type the network takes, and the length chosen.
+/// Turns names into numbers.
 struct Encoder {
     number_of: [u16; 256],
     padding: u16,
@@ -32,15 +31,12 @@ impl Encoder {
                 *slot = number;
             }
         }
-        Encoder { number_of, padding: spec.padding, keep: spec.keep, lengths: spec.lengths.clone() }
+        let CharsSpec { padding, keep, .. } = *spec;
+        Encoder { number_of, padding, keep, lengths: spec.lengths.clone() }
     }
 
-    /// Fills the front of `input` and returns which length was chosen (its index) and that length.
-    fn encode<T: Copy + From<u16>>(
-        &self,
-        name: &Name,
-        input: &mut [T; MAX_LENGTH],
-    ) -> (usize, usize) {
+    /// Writes the numbers of a name to the front of `input`; returns which of the lengths they fill, and that length.
+    fn encode(&self, name: &Name, input: &mut [u16; MAX_LENGTH]) -> (usize, usize) {
         let mut buffer = [0; MAX_WIRE];
         let dotted = name.dotted(&mut buffer);
         let longest = self.lengths.last().copied().unwrap_or(0);
@@ -51,11 +47,9 @@ impl Encoder {
         };
         let kept = kept.unwrap_or(&[]);
         let plan = self.lengths.partition_point(|&length| length < kept.len());
-        let numbers = kept.iter().map(|&byte| self.number_of.get(usize::from(byte)).copied());
-        let padding = std::iter::repeat(Some(self.padding));
-        for (to, number) in input.iter_mut().zip(numbers.chain(padding)) {
-            *to = T::from(number.unwrap_or(self.padding));
-        }
+        let numbers = kept.iter().filter_map(|&byte| self.number_of.get(usize::from(byte)));
+        let padding = std::iter::repeat(&self.padding);
+        input.iter_mut().zip(numbers.chain(padding)).for_each(|(to, number)| *to = *number);
         (plan, self.lengths.get(plan).copied().unwrap_or(longest))
     }
 }
@@ -64,7 +58,7 @@ impl Encoder {
 pub(super) struct TractScorer {
     encoder: Encoder,
     network: Network,
-    kind: InputType,
+    input_type: InputType,
 }
 
 impl TractScorer {
@@ -73,31 +67,53 @@ impl TractScorer {
         TractScorer::build(spec, onnx).map_err(|reason| files.error(NETWORK, reason))
     }
 
-    fn build(spec: &CharsSpec, onnx: &[u8]) -> std::result::Result<TractScorer, Failure> {
+    fn build(spec: &CharsSpec, onnx: &[u8]) -> Result<TractScorer, Failure> {
         let network = Network::load(onnx, &spec.lengths)?;
-        let kind = network.first_input_type().unwrap_or(InputType::F32);
+        let input_type = network.first_input_type().unwrap_or(InputType::F32);
+        let scorer = TractScorer { encoder: Encoder::new(spec), network, input_type };
         for (plan, &length) in spec.lengths.iter().enumerate() {
-            network.expect(plan, &[(kind, length)])?;
+            scorer.network.expect(plan, &[(input_type, length)])?;
+            scorer.try_every_number(plan, length)?;
         }
-        Ok(TractScorer { encoder: Encoder::new(spec), network, kind })
+        Ok(scorer)
+    }
+
+    /// Runs the network on every number that a name can hold: one for which it has no embedding should fail now, not
+    /// when a query brings it.
+    fn try_every_number(&self, plan: usize, length: usize) -> Result<(), Failure> {
+        let mut numbers = self.encoder.number_of.to_vec();
+        numbers.push(self.encoder.padding);
+        numbers.sort_unstable();
+        numbers.dedup();
+        for some in numbers.chunks(length) {
+            let mut input = some.to_vec();
+            input.resize(length, self.encoder.padding);
+            in_range(self.run(plan, &input)?)?;
+        }
+        Ok(())
+    }
+
+    fn run(&self, plan: usize, numbers: &[u16]) -> Result<f32, Failure> {
+        match self.input_type {
+            InputType::F32 => {
+                let mut input = [0.0; MAX_LENGTH];
+                input.iter_mut().zip(numbers).for_each(|(to, &from)| *to = f32::from(from));
+                self.network.run(plan, &[Input::F32(input.get(..numbers.len()).unwrap_or(&[]))])
+            }
+            InputType::I64 => {
+                let mut input = [0; MAX_LENGTH];
+                input.iter_mut().zip(numbers).for_each(|(to, &from)| *to = i64::from(from));
+                self.network.run(plan, &[Input::I64(input.get(..numbers.len()).unwrap_or(&[]))])
+            }
+        }
     }
 }
 
 impl Scorer for TractScorer {
-    fn raw_score(&self, name: &Name) -> Result<f32> {
-        let score = match self.kind {
-            InputType::F32 => {
-                let mut input = [0.0_f32; MAX_LENGTH];
-                let (plan, length) = self.encoder.encode(name, &mut input);
-                self.network.run(plan, &[Input::F32(input.get(..length).unwrap_or(&[]))])
-            }
-            InputType::I64 => {
-                let mut input = [0_i64; MAX_LENGTH];
-                let (plan, length) = self.encoder.encode(name, &mut input);
-                self.network.run(plan, &[Input::I64(input.get(..length).unwrap_or(&[]))])
-            }
-        };
-        Ok(score?)
+    fn raw_score(&self, name: &Name) -> Result<f32, Failure> {
+        let mut numbers = [0; MAX_LENGTH];
+        let (plan, length) = self.encoder.encode(name, &mut numbers);
+        self.run(plan, numbers.get(..length).unwrap_or(&[]))
     }
 
     fn engine(&self) -> &'static str {

@@ -4,10 +4,9 @@
 //! zeros to 256 and read as 16 rows of 16 with one channel. As there is one channel, the orders NHWC (1, 16, 16, 1) and
 //! NCHW (1, 1, 16, 16) are the same in memory. A canonical name has at most 253 bytes, so nothing is ever cut.
 
-use super::Scorer;
 use super::files::{Files, NETWORK};
 use super::tract::{Input, InputType, Network};
-use crate::error::Result;
+use super::{Failure, Result, Scorer, in_range};
 use crate::name::{MAX_WIRE, Name};
 
 /// Numbers in the input.
@@ -28,17 +27,21 @@ pub(super) struct TractScorer {
 impl TractScorer {
     pub(super) fn load(files: &Files) -> Result<TractScorer> {
         let onnx = files.get(NETWORK)?;
-        let network = Network::load(onnx, &[]).and_then(|network| {
-            network.expect(0, &[(InputType::F32, SIZE)])?;
-            Ok(network)
-        });
-        Ok(TractScorer { network: network.map_err(|reason| files.error(NETWORK, reason))? })
+        TractScorer::build(onnx).map_err(|reason| files.error(NETWORK, reason))
+    }
+
+    fn build(onnx: &[u8]) -> Result<TractScorer, Failure> {
+        let network = Network::load(onnx, &[])?;
+        network.expect(0, &[(InputType::F32, SIZE)])?;
+        // A network that cannot run should fail now, not at each query.
+        in_range(network.run(0, &[Input::F32(&[b'a'.into(); SIZE])])?)?;
+        Ok(TractScorer { network })
     }
 }
 
 impl Scorer for TractScorer {
-    fn raw_score(&self, name: &Name) -> Result<f32> {
-        Ok(self.network.run(0, &[Input::F32(&encode(name))])?)
+    fn raw_score(&self, name: &Name) -> Result<f32, Failure> {
+        self.network.run(0, &[Input::F32(&encode(name))])
     }
 
     fn engine(&self) -> &'static str {

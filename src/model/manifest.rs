@@ -127,7 +127,7 @@ impl FprTable {
             return Err(format!("fpr: {} knots, must be 2 to {MAX_KNOTS}", knots.len()));
         }
         for &(logit, rate) in knots {
-            if !logit.is_finite() || !(rate > 0.0 && rate <= 1.0) {
+            if !logit.is_finite() || rate <= 0.0 || rate > 1.0 || rate.is_nan() {
                 return Err(format!(
                     "fpr: knot [{logit}, {rate}] must be a number and a rate above 0, up to 1"
                 ));
@@ -217,6 +217,14 @@ impl CharsSpec {
                 self.vocabulary
             ));
         }
+        let last = usize::from(self.first) + vocabulary.len() - 1;
+        if last > usize::from(u16::MAX) {
+            return Err(format!(
+                "encoder.first: {}: the last character's number would be {last}, above {}",
+                self.first,
+                u16::MAX
+            ));
+        }
         let ascending = self.lengths.iter().zip(self.lengths.iter().skip(1)).all(|(a, b)| a < b);
         let possible = self.lengths.iter().all(|length| (1..=256).contains(length));
         if !(1..=8).contains(&self.lengths.len()) || !ascending || !possible {
@@ -298,6 +306,11 @@ mod tests {
         assert!(chars("", &[16]).unwrap_err().contains("vocabulary"));
         assert!(chars("aba", &[16]).unwrap_err().contains("\"aba\""));
         assert!(chars("aé", &[16]).unwrap_err().contains("ASCII"));
+        let high = with(|m| {
+            m["encoder"] = json!({"name": "chars", "vocabulary": "abc", "first": 65534, "unknown": 1,
+                "padding": 0, "keep": "end", "lengths": [16]});
+        });
+        assert!(high.unwrap_err().contains("encoder.first: 65534"));
         for lengths in [&[][..], &[0], &[16, 16], &[257], &[1, 2, 3, 4, 5, 6, 7, 8, 9]] {
             assert!(chars("abc", lengths).unwrap_err().contains("lengths"), "{lengths:?}");
         }

@@ -15,12 +15,14 @@ mod files;
 pub mod manifest;
 mod tract;
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::name::Name;
 use files::Files;
 use manifest::{Encoder, FprTable, Manifest, Thresholds};
 use serde::Serialize;
 use std::path::Path;
+
+type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What computes the scores: the setting `model.engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,16 +57,34 @@ impl EngineChoice {
 /// An encoder and an engine joined: scores names.
 trait Scorer: Send + Sync {
     /// The model's output for the name, as it came out: not yet checked.
-    fn raw_score(&self, name: &Name) -> Result<f32>;
+    fn raw_score(&self, name: &Name) -> Result<f32, Failure>;
 
     /// `fused` or `tract`.
     fn engine(&self) -> &'static str;
 
     /// What contributed to the score. Scorers that cannot tell keep this default, which says so.
-    fn explain(&self, name: &Name) -> Result<Explanation> {
+    fn explain(&self, name: &Name) -> Result<Explanation, Failure> {
         let score = self.raw_score(name)?;
         Ok(Explanation { score, method: "none", spans: Vec::new() })
     }
+}
+
+/// Why a network cannot be loaded or run. Who catches it adds the file or the model.
+#[derive(Debug)]
+struct Failure(String);
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Lets only a network's output from 0 to 1 pass.
+fn in_range(output: f32) -> Result<f32, Failure> {
+    if (0.0..=1.0).contains(&output) {
+        return Ok(output);
+    }
+    Err(Failure(format!("its output is {output}, not a number from 0 to 1")))
 }
 
 /// Why a name got its score.
@@ -109,7 +129,7 @@ impl Model {
     /// # Errors
     /// [`Error::Config`] if the engine chosen cannot run it. (That its files are intact is tested at build time.)
     pub fn embedded(choice: EngineChoice) -> Result<Model> {
-        Model::from_files(&Files::embedded(), choice)
+        Model::from_files(Files::embedded()?, choice)
     }
 
     /// The model of a directory. Files are read into memory, so the directory may change or vanish afterwards.
@@ -119,14 +139,14 @@ impl Model {
     /// what the manifest says or that the engine cannot run (both name the file), [`Error::Config`] if the engine
     /// chosen cannot run this model.
     pub fn load(dir: &Path, choice: EngineChoice) -> Result<Model> {
-        Model::from_files(&Files::read(dir)?, choice)
+        Model::from_files(Files::read(dir)?, choice)
     }
 
-    fn from_files(files: &Files, choice: EngineChoice) -> Result<Model> {
-        let manifest = files.manifest()?;
-        let scorer = build_scorer(&manifest, files, choice)?;
+    fn from_files(files: Files, choice: EngineChoice) -> Result<Model> {
+        let scorer = build_scorer(&files, choice)?;
+        let Files { manifest, sha256, .. } = files;
         let Manifest { name, version, thresholds, fpr, .. } = manifest;
-        Ok(Model { scorer, name, version, sha256: files.sha256(), thresholds, fpr })
+        Ok(Model { scorer, name, version, sha256, thresholds, fpr })
     }
 
     /// The score of a name, 0 (benign) to 1 (malicious). The same name always gets the same bits from one loaded
@@ -135,16 +155,15 @@ impl Model {
     /// # Errors
     /// [`Error::Model`] if the model fails on this name or its output is no number from 0 to 1.
     pub fn score(&self, name: &Name) -> Result<f32> {
-        let score = self.scorer.raw_score(name)?;
-        if (0.0..=1.0).contains(&score) { Ok(score) } else { Err(self.bad_score(score)) }
+        let score = self.scorer.raw_score(name);
+        self.checked(score, |score| *score)
     }
 
-    #[cold]
-    fn bad_score(&self, score: f32) -> Error {
-        Error::Model(format!(
-            "model {}: its output is {score}, not a number from 0 to 1",
-            self.name
-        ))
+    /// Adds the model's name to a failure, and lets only scores from 0 to 1 pass.
+    fn checked<T>(&self, result: Result<T, Failure>, score: impl Fn(&T) -> f32) -> Result<T> {
+        result
+            .and_then(|value| in_range(score(&value)).map(|_| value))
+            .map_err(|reason| Error::Model(format!("model {}: {reason}", self.name)))
     }
 
     /// The share of benign names expected at or above this score, 0..1; 0 if the model does not know.
@@ -195,9 +214,7 @@ impl Model {
     /// # Errors
     /// As [`Model::score`].
     pub fn explain(&self, name: &Name) -> Result<Explanation> {
-        let explanation = self.scorer.explain(name)?;
-        let score = explanation.score;
-        if (0.0..=1.0).contains(&score) { Ok(explanation) } else { Err(self.bad_score(score)) }
+        self.checked(self.scorer.explain(name), |explanation| explanation.score)
     }
 }
 
@@ -207,26 +224,22 @@ impl std::fmt::Debug for Model {
     }
 }
 
-/// Joins the manifest's encoder with the engine chosen.
-fn build_scorer(
-    manifest: &Manifest,
-    files: &Files,
-    choice: EngineChoice,
-) -> Result<Box<dyn Scorer>> {
-    match &manifest.encoder {
+/// Joins the model's encoder with the engine chosen.
+fn build_scorer(files: &Files, choice: EngineChoice) -> Result<Box<dyn Scorer>> {
+    match &files.manifest.encoder {
         Encoder::Codepoints16x16 {} => {
-            refuse_fused(choice, manifest)?;
+            refuse_fused(&files.manifest, choice)?;
             Ok(Box::new(codepoints::TractScorer::load(files)?))
         }
         Encoder::Chars(spec) => {
-            refuse_fused(choice, manifest)?;
+            refuse_fused(&files.manifest, choice)?;
             Ok(Box::new(chars::TractScorer::load(spec, files)?))
         }
     }
 }
 
 /// The error for `model.engine = fused` on a model whose encoder has no fused engine.
-fn refuse_fused(choice: EngineChoice, manifest: &Manifest) -> Result<()> {
+fn refuse_fused(manifest: &Manifest, choice: EngineChoice) -> Result<()> {
     if choice != EngineChoice::Fused {
         return Ok(());
     }
