@@ -162,12 +162,12 @@ fn threads_that_scored_end_in_peace() {
 
 #[test]
 fn a_thread_with_a_small_stack_can_load_and_score() {
-    let work = || {
-        let model = Model::embedded(EngineChoice::Auto).unwrap();
-        model.score(&name("www.example.org")).unwrap()
-    };
-    let thread = std::thread::Builder::new().stack_size(80 << 10).spawn(work).unwrap();
-    assert_eq!(thread.join().unwrap(), work());
+    for dir in [shipped(), small("chars-i64"), small("chars-f32")] {
+        let work = move || load(&dir).unwrap().score(&name("www.example.org")).unwrap();
+        let expected = work();
+        let thread = std::thread::Builder::new().stack_size(80 << 10).spawn(work).unwrap();
+        assert_eq!(thread.join().unwrap(), expected);
+    }
 }
 
 #[test]
@@ -271,6 +271,26 @@ fn only_scores_from_0_to_1_get_out() {
             assert!(matches!(error, Error::Model(_)));
         }
     }
+}
+
+#[test]
+fn a_run_that_fails_harms_no_other() {
+    let model = load(&small("fails-above-127")).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    let error = model.score(&name("\\200.example")).unwrap_err();
+                    assert!(
+                        error.to_string().starts_with("model test-fails-above-127: "),
+                        "{error}"
+                    );
+                    let score = model.score(&name("b.example")).unwrap();
+                    assert!((score - 0.098).abs() < 1e-6, "{score}");
+                }
+            });
+        }
+    });
 }
 
 #[test]

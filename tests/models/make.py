@@ -36,6 +36,7 @@ def main():
     dice = numpy.random.default_rng(7)
     chars_i64(root / "chars-i64", dice)
     chars_f32(root / "chars-f32", dice)
+    fails_above_127(root / "fails-above-127")
     unsound(root / "unsound", 96.5)
     unsound(root / "unsound-at-once", 97.5)
 
@@ -90,6 +91,22 @@ def chars_f32(directory, dice):
         return sigmoid(numpy.tanh(encode(encoder, name) @ weights["first"]) @ weights["second"])
 
     write(directory, encoder, graph(nodes, [numbers], outputs, weights), forward)
+
+
+def fails_above_127(directory):
+    """Gives a thousandth of the first code point, looked up in a table that ends at 127: higher ones make a run fail."""
+    weights = {"table": numpy.arange(128)[:, None] / 1000}
+    integers = {"start": [0], "end": [1], "axis": [1], "shape": [1, 1]}
+    nodes = [helper.make_node("Constant", [], [name], value_ints=numbers) for name, numbers in integers.items()] + [
+        helper.make_node("Flatten", ["codepoints"], ["flat"]),
+        helper.make_node("Slice", ["flat", "start", "end", "axis"], ["first"]),
+        helper.make_node("Cast", ["first"], ["row"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "row"], ["found"]),
+        helper.make_node("Reshape", ["found", "shape"], ["score"]),
+    ]
+    codepoints = helper.make_tensor_value_info("codepoints", TensorProto.FLOAT, [1, 16, 16, 1])
+    score = helper.make_tensor_value_info("score", TensorProto.FLOAT, [1, 1])
+    write(directory, {"name": "codepoints-16x16"}, graph(nodes, [codepoints], [score], weights), None)
 
 
 def unsound(directory, least):
