@@ -83,7 +83,6 @@ static void check_only(const char *folder) {
     mlb_engine *engine = init(SETTINGS("state_dir", format_path("%s/state", folder), "instance", "check"));
     EXPECT(count_threads() == threads, "init starts a thread");
     EXPECT(count_files(folder) == 0, "init writes");
-    ask(engine, "localhost");
     mlb_free(engine);
     EXPECT(count_files(folder) == 0, "init and free leave something behind");
     EXPECT(count_descriptors() == descriptors, "init and free leave a descriptor open");

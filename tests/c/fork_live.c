@@ -11,6 +11,16 @@ static void *load(void *engine) {
     return NULL;
 }
 
+/* A host that reloads while it forks: the locks of init and free are taken all the time. */
+static void *lives(void *other) {
+    for (int number = 0; !over; number++) {
+        mlb_engine *engine = init(SETTINGS("state_dir", other, "record.allow", "all", "block.ttl", number % 2 ? "5" : "6", "instance", "lives"));
+        ask_many(engine, "life", number, 1);
+        mlb_free(engine);
+    }
+    return NULL;
+}
+
 static void child(mlb_engine *engine, bool free_it) {
     watchdog(60);
     uint64_t before = stats_of(engine).dropped_forked;
@@ -57,12 +67,14 @@ static void quiet(const char *state) {
     end(engine);
 }
 
-/* Four threads classify while the process forks. Whatever they hold at that moment is held for ever in the child. */
-static void under_load(const char *state) {
+/* Four threads classify, and one makes and frees engines, while the process forks. Whatever they hold at that moment is
+ * held for ever in the child. */
+static void under_load(const char *state, const char *other) {
     mlb_engine *engine = init(SETTINGS("state_dir", state, "record.allow", "all", "store.flush_ms", "20"));
-    pthread_t threads[4];
+    pthread_t threads[5];
     for (int at = 0; at < 4; at++)
         threads[at] = run_thread(load, engine);
+    threads[4] = run_thread(lives, (void *)other);
     ask_many(engine, "parent", 0, 1);
     for (int round = 0; round < rounds(60); round++) {
         pid_t pid = fork();
@@ -73,7 +85,7 @@ static void under_load(const char *state) {
         expect_child(pid, "child of a busy parent");
     }
     over = true;
-    for (int at = 0; at < 4; at++)
+    for (int at = 0; at < 5; at++)
         join_thread(threads[at]);
     EXPECT(flush_patiently(engine) == MLB_OK, "flush: %s", sink_error(engine));
     end(engine);
@@ -122,7 +134,7 @@ static void fresh_engine(const char *state, const char *other) {
 int main(void) {
     const char *state = format_path("%s/state", scratch()), *other = format_path("%s/other", scratch());
     quiet(state);
-    under_load(state);
+    under_load(state, format_path("%s/lives", scratch()));
     fresh_engine(state, other);
     return finish();
 }

@@ -15,10 +15,7 @@ static void in_a_call(void) {
     const size_t lengths[] = {15};
     float score = -1;
     EXPECT(mlb_score_batch(engine, names, lengths, 1, &score) == MLB_E_PANIC, "mlb_score_batch");
-    char text[4096];
-    size_t need = 0;
-    EXPECT(mlb_explain(engine, "www.example.com", 15, text, sizeof text, &need) == MLB_E_PANIC, "mlb_explain");
-    EXPECT(stats_of(engine).panics >= 52, "%llu panics are counted", (unsigned long long)stats_of(engine).panics);
+    EXPECT(stats_of(engine).panics == 51, "%llu panics of 51 are counted", (unsigned long long)stats_of(engine).panics);
     /* What does not score still answers, and so does the engine once the fault is gone. */
     EXPECT(ask(engine, "localhost").source == MLB_SOURCE_SKIPPED, "skipped names");
     char err[256] = "";
