@@ -117,6 +117,32 @@ static void groups(void) {
     end(engine);
 }
 
+/* Lists are read again when their files change; a list that breaks or vanishes leaves the old one in force, and says so. */
+static void lists_change(void) {
+    const char *block = format_path("%s/changing", scratch());
+    write_file(block, "first.example\n", 0600);
+    mlb_engine *engine = init(SETTINGS("lists.block", block));
+    EXPECT(ask(engine, "first.example").decision == MLB_BLOCK && ask(engine, "second.example").decision == MLB_ALLOW, "the list at first");
+    const char *other = format_path("%s/changing.new", scratch());
+    write_file(other, "second.example\nthird.example\n", 0600);
+    EXPECT(rename(other, block) == 0, "rename");
+    bool changed = false;
+    for (unsigned waited = 0; waited < PATIENCE_MS && !changed; waited += 20, sleep_ms(20))
+        changed = ask(engine, "second.example").decision == MLB_BLOCK;
+    EXPECT(changed && ask(engine, "first.example").decision == MLB_ALLOW, "a changed list is not in force");
+    char text[500] = "";
+    int level = -1;
+    while (mlb_message(engine, text, sizeof text, &level) == MLB_OK && text[0])
+        continue;
+    EXPECT(unlink(block) == 0, "unlink");
+    bool told = false;
+    for (unsigned waited = 0; waited < PATIENCE_MS && !told; waited += 20, sleep_ms(20))
+        told = ask(engine, "third.example").flags & MLB_FLAG_MESSAGE;
+    EXPECT(told && mlb_message(engine, text, sizeof text, &level) == MLB_OK && strstr(text, block), "nobody is told of the missing list: %s", text);
+    EXPECT(ask(engine, "second.example").decision == MLB_BLOCK, "a missing list ends the blocking");
+    end(engine);
+}
+
 /* A model that blocks everything must not take a site down. */
 static void breaker(void) {
     mlb_engine *engine = init(SETTINGS("threshold.vet", "0", "threshold.block", "0", "breaker.min_queries", "50", "breaker.max_block_ratio", "0.5", "breaker.window_s", "600"));
@@ -140,6 +166,7 @@ int main(void) {
     actions();
     thresholds();
     groups();
+    lists_change();
     breaker();
     return finish();
 }
