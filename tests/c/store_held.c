@@ -2,27 +2,31 @@
  * holder's process is named, and recording begins when the holder ends. */
 #include "common.h"
 
-static pid_t start_holder(const char *state, int ready) {
+/* A process that has the store; ends the test if it cannot get it. */
+static pid_t start_holder(const char *state) {
+    int ready[2];
+    char byte = 0;
+    REQUIRE(pipe(ready) == 0, "pipe");
     pid_t pid = fork();
     if (pid == 0) {
         watchdog(300);
         mlb_engine *engine = init(SETTINGS("state_dir", state, "record.allow", "all"));
         ask_many(engine, "holder", 0, 10);
         EXPECT(mlb_flush(engine, PATIENCE_MS) == MLB_OK, "flush of the holder: %s", sink_error(engine));
-        char byte = failed() ? 'n' : 'y';
-        EXPECT(write(ready, &byte, 1) == 1, "pipe");
+        if (failed())
+            _exit(1);
+        EXPECT(write(ready[1], &byte, 1) == 1, "pipe");
         for (;;)
             pause();
     }
+    close(ready[1]);
+    REQUIRE(read(ready[0], &byte, 1) == 1, "no holder");
+    close(ready[0]);
     return pid;
 }
 
 static void held(const char *state, int names, const char *queue, bool killed) {
-    int ready[2];
-    char byte = 0;
-    REQUIRE(pipe(ready) == 0, "pipe");
-    pid_t holder = start_holder(state, ready[1]);
-    REQUIRE(read(ready[0], &byte, 1) == 1 && byte == 'y', "no holder");
+    pid_t holder = start_holder(state);
     mlb_engine *engine = init(SETTINGS("state_dir", state, "record.allow", "all", "queue.events", queue));
     bool lossy = names > atoi(queue), flagged = false;
     for (int number = 0; number < names; number++) {
@@ -55,25 +59,17 @@ static void held(const char *state, int names, const char *queue, bool killed) {
            (unsigned long long)stats.stored, (unsigned long long)stats.dropped_queue, names);
     EXPECT(sql(state, "select count(*) from event where name like 'holder-%'") == 10, "the holder's rows are missing");
     end(engine);
-    close(ready[0]);
-    close(ready[1]);
 }
 
 /* An engine that is freed while it waits: bounded, and nothing of the holder's is harmed. */
 static void freed_while_waiting(const char *state) {
-    int ready[2];
-    char byte = 0;
-    REQUIRE(pipe(ready) == 0, "pipe");
-    pid_t holder = start_holder(state, ready[1]);
-    REQUIRE(read(ready[0], &byte, 1) == 1 && byte == 'y', "no holder");
+    pid_t holder = start_holder(state);
     mlb_engine *engine = init(SETTINGS("state_dir", state, "record.allow", "all", "close_timeout_ms", "300"));
     ask_many(engine, "lost", 0, 10);
     end(engine);
     EXPECT(kill(holder, 0) == 0, "the holder is gone");
     kill(holder, SIGTERM);
     waitpid(holder, NULL, 0);
-    close(ready[0]);
-    close(ready[1]);
 }
 
 int main(void) {

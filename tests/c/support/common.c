@@ -106,6 +106,8 @@ void end_child(void) {
 
 long long sql(const char *state_dir, const char *query) {
     char command[1024];
+    if (access(format_path("%s/mlbridge.db", state_dir), F_OK) != 0)
+        return -1; /* the command would make it */
     snprintf(command, sizeof command, "sqlite3 -batch -cmd '.timeout 10000' '%s/mlbridge.db' \"%s\"", state_dir, query);
     FILE *answer = popen(command, "r");
     if (!answer)
