@@ -78,7 +78,7 @@ static size_t name_length(const uint8_t *packet, size_t length) {
         return 0;
     while (at < length && packet[at] && packet[at] < 64)
         at += packet[at] + 1U;
-    return at + 5 <= length && packet[at] == 0 ? at + 1 - HEADER : 0;
+    return at + 5 <= length && packet[at] == 0 && at < HEADER + 255 ? at + 1 - HEADER : 0;
 }
 
 /* Turns the query into the answer that the verdict asks for; gives its length, 0 for no answer. */
@@ -125,9 +125,11 @@ static void take_query(const mlb_engine *engine, int downstream, int upstream) {
     size_t question_end = HEADER + name + 4;
     uint16_t qtype = (uint16_t)(packet[question_end - 4] << 8 | packet[question_end - 3]);
 
-    /* [mlb] Name and client as they came from the wire. Should the call fail, the verdict is all zero: pass. */
+    /* [mlb] Name and client as they came from the wire. Should the call fail, the verdict is all zero, which is pass. */
     mlb_verdict verdict;
-    mlb_classify_wire(engine, packet + HEADER, name, (const uint8_t *)&client.sin_addr, 4, qtype, &verdict);
+    mlb_status status = mlb_classify_wire(engine, packet + HEADER, name, (const uint8_t *)&client.sin_addr, 4, qtype, &verdict);
+    if (status != MLB_OK)
+        fprintf(stderr, "udp-forwarder: %s\n", mlb_strerror(status));
     if (verdict.flags & MLB_FLAG_MESSAGE)
         log_messages(engine);
     if (verdict.action != MLB_PASS) {

@@ -40,5 +40,6 @@ struct name fresh_name(size_t number);
 mlb_engine *open_engine(const char *const *settings);
 /* Asks for a name; ends the program if it gets no verdict. */
 mlb_verdict classify(const mlb_engine *engine, const struct name *name);
+mlb_stats counters(const mlb_engine *engine);
 
 #endif

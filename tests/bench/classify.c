@@ -196,13 +196,10 @@ static void stuck_round(const char *state) {
         die("flush");
     pid_t holder = lock_database(state, &to);
     cached_block(events, CACHED_CALLS / 4); /* until the queue is full */
-    mlb_stats stats;
-    mlb_stats_get(events, &stats, sizeof stats);
-    uint64_t lost = stats.dropped_queue;
+    uint64_t lost = counters(events).dropped_queue;
     add(CACHED_STUCK, (int64_t)(cached_block(events, CACHED_CALLS) * CACHED_CALLS), CACHED_CALLS);
     fresh_block(events, FRESH_STUCK);
-    mlb_stats_get(events, &stats, sizeof stats);
-    if (stats.dropped_queue < lost + CACHED_CALLS)
+    if (counters(events).dropped_queue < lost + CACHED_CALLS)
         die("the worker was not stuck");
     fclose(to);
     waitpid(holder, NULL, 0);

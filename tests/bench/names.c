@@ -66,3 +66,10 @@ mlb_verdict classify(const mlb_engine *engine, const struct name *name) {
         die("%s: %s", name->text, mlb_strerror((int)status));
     return verdict;
 }
+
+mlb_stats counters(const mlb_engine *engine) {
+    mlb_stats stats;
+    if (mlb_stats_get(engine, &stats, sizeof stats) != MLB_OK)
+        die("mlb_stats_get");
+    return stats;
+}

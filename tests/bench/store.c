@@ -16,10 +16,8 @@ int main(int count, char **arguments) {
         die("use: store STATE_DIR BLOCK_LIST");
     mlb_engine *engine = open_engine((const char *const[]){"state_dir", arguments[1], "lists.block", arguments[2], "queue.events", "262144", "record.client", "full", NULL});
     double per_second[ROUNDS], cpu[ROUNDS], call[ROUNDS];
-    mlb_stats stats;
     for (size_t round = 0; round < ROUNDS; round++) {
-        mlb_stats_get(engine, &stats, sizeof stats);
-        uint64_t stored = stats.stored;
+        uint64_t stored = counters(engine).stored;
         int64_t start = wall_ns(), process = process_cpu_ns(), own = thread_cpu_ns();
         for (size_t row = 0; row < ROWS; row++) {
             struct name name;
@@ -35,9 +33,9 @@ int main(int count, char **arguments) {
         int64_t end = wall_ns();
         cpu[round] = (double)(process_cpu_ns() - process - (thread_cpu_ns() - own)) / ROWS;
         per_second[round] = ROWS / ((double)(end - start) / 1e9);
-        mlb_stats_get(engine, &stats, sizeof stats);
-        if (stats.stored - stored != ROWS)
-            die("%llu of %d rows were stored", (unsigned long long)(stats.stored - stored), ROWS);
+        stored = counters(engine).stored - stored;
+        if (stored != ROWS)
+            die("%llu of %d rows were stored", (unsigned long long)stored, ROWS);
     }
     mlb_free(engine);
     char path[600];

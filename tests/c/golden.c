@@ -97,7 +97,7 @@ static void through(const char *what, const char *const *settings, const struct 
     for (size_t at = 0; at < count; at++) {
         compare(what, &rows[at], "a batch of all", scores[at]);
         float alone = -1;
-        mlb_score_batch(engine, &names[at], &lengths[at], 1, &alone);
+        EXPECT(mlb_score_batch(engine, &names[at], &lengths[at], 1, &alone) == MLB_OK, "%s", names[at]);
         EXPECT(memcmp(&alone, &scores[at], sizeof alone) == 0, "%s: %.9g alone, %.9g in a batch", names[at], alone, scores[at]);
     }
     free(names);

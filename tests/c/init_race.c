@@ -12,7 +12,7 @@ static void *lives(void *argument) {
     for (int round = 0; round < rounds(60); round++) {
         mlb_engine *engine = NULL;
         if (round % 4 == 3)
-            mlb_attach("race", &engine);
+            any_status(mlb_attach("race", &engine));
         if (!engine)
             engine = init(SETTINGS("instance", "race", "state_dir", state, "record.allow", "all", "block.ttl", round % 5 ? "1" : "2"));
         ask_many(engine, "race", (thread * 1000 + round) * NAMES, NAMES);

@@ -12,9 +12,9 @@ static void one_life(int number) {
     ask_many(engine, "life", number * 20, 20);
     char text[8192], err[256];
     size_t need;
-    mlb_explain(engine, "www.example.com", 15, text, sizeof text, &need);
-    mlb_metrics(engine, text, sizeof text, &need);
-    mlb_message(engine, text, sizeof text, NULL);
+    any_status(mlb_explain(engine, "www.example.com", 15, text, sizeof text, &need));
+    any_status(mlb_metrics(engine, text, sizeof text, &need));
+    any_status(mlb_message(engine, text, sizeof text, NULL));
     EXPECT(try_reload(engine, SETTINGS("state_dir", state, "record.allow", "all", "block.ttl", "7"), err, sizeof err) == MLB_OK, "reload: %s", err);
     ask_many(engine, "reloaded", number * 20, 20);
     if (number % 2)

@@ -13,7 +13,7 @@ static int fill(const mlb_engine *engine, int most) {
     while (asked < most && sink_error(engine)[0] == 0) {
         ask_many(engine, "a-rather-long-name-that-takes-some-room-in-the-store", asked, 500);
         asked += 500;
-        mlb_flush(engine, PATIENCE_MS);
+        any_status(mlb_flush(engine, 5000));
     }
     return asked;
 }

@@ -99,7 +99,7 @@ static void odd_entries(void) {
         char err[300] = "", text[16] = "";
         if (try_init(SETTINGS("state_dir", state, "record.allow", "all"), &engine, err, sizeof err) == MLB_OK) {
             ask_many(engine, "odd", 0, 50);
-            mlb_flush(engine, 5000);
+            any_status(mlb_flush(engine, 5000));
             end(engine);
         }
         int file = open(victim, O_RDONLY);
@@ -111,7 +111,7 @@ static void odd_entries(void) {
         engine = NULL;
         if (try_init(SETTINGS("state_dir", state, "record.allow", "all"), &engine, err, sizeof err) == MLB_OK) {
             ask_many(engine, "odd", 0, 50);
-            mlb_flush(engine, 5000);
+            any_status(mlb_flush(engine, 5000));
             end(engine);
         }
 
@@ -120,7 +120,7 @@ static void odd_entries(void) {
         engine = NULL;
         if (try_init(SETTINGS("state_dir", state, "record.allow", "all"), &engine, err, sizeof err) == MLB_OK) {
             ask_many(engine, "odd", 0, 50);
-            mlb_flush(engine, 5000);
+            any_status(mlb_flush(engine, 5000));
             end(engine);
         }
     }
