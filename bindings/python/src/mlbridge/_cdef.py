@@ -103,7 +103,7 @@ class _Parser:
         if self._accept("typedef"):
             self._typedef()
             return
-        if self._peek() == "enum":
+        if self._peek() == "enum" and "{" in (self._peek(1), self._peek(2)):
             self._take()
             tag = None if self._peek() == "{" else self._identifier()
             self._enum_body(tag)
