@@ -1,0 +1,78 @@
+"""Debian's stock Unbound with `python3-unbound` and the script of bindings/unbound/python."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from .base import Server
+
+SCRIPT = Path(__file__).resolve().parents[3] / "bindings/unbound/python/mlbridge_unbound.py"
+
+_CONFIG = """\
+server:
+    directory: "{folder}"
+    chroot: ""
+    username: "{user}"
+    pidfile: "{folder}/unbound.pid"
+    interface: 127.0.0.1
+    port: {port}
+    num-threads: 2
+    verbosity: 1
+    use-syslog: no
+    do-not-query-localhost: no
+    module-config: "python validator iterator"
+    {extra}
+remote-control:
+    control-enable: no
+forward-zone:
+    name: "."
+    forward-addr: 127.0.0.1@{upstream}
+python:
+    python-script: "{script}"
+"""
+
+
+class Unbound(Server):
+    """Unbound; the script and its settings are linked and laid out as bindings/unbound/python/README.md says."""
+
+    name = "unbound"
+    user = "unbound"
+    drop_rcode = "REFUSED"
+    extra = ""
+
+    def write_config(self) -> None:
+        script = self.folder / SCRIPT.name
+        script.symlink_to(SCRIPT)
+        self._config.write_text(
+            _CONFIG.format(
+                folder=self.folder,
+                user=self.user if self.real_user else "",
+                port=self.port,
+                upstream=self.upstream_port,
+                script=script,
+                extra=self.extra,
+            )
+        )
+
+    @property
+    def _config(self) -> Path:
+        return self.folder / "unbound.conf"
+
+    def command(self) -> list[str]:
+        return ["unbound", "-d", "-c", str(self._config)]
+
+    def check_command(self) -> list[str]:
+        return ["unbound-checkconf", str(self._config)]
+
+    def environment(self) -> dict[str, str]:
+        return {"PYTHONPATH": f"{self.build.python_package}:{_unboundmodule_folder()}"}
+
+
+@cache
+def _unboundmodule_folder() -> Path:
+    """Where Debian put the module that Unbound does not find by itself."""
+    listed = subprocess.run(["dpkg", "-L", "python3-unbound"], capture_output=True, text=True, check=True)
+    (path,) = (line for line in listed.stdout.splitlines() if line.endswith("/unboundmodule.py"))
+    return Path(path).parent
