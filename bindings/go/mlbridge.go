@@ -47,6 +47,7 @@ var (
 	_ = [1]struct{}{}[unsafe.Offsetof(Verdict{}.sinkhole4)-16]
 	_ = [1]struct{}{}[unsafe.Offsetof(Verdict{}.FPR)-36]
 	_ = [1]struct{}{}[unsafe.Offsetof(Verdict{}.Model)-40]
+	_ = [1]struct{}{}[unsafe.Sizeof(Stats{})-C.sizeof_mlb_stats]
 	_ = [1]struct{}{}[ErrName-C.MLB_E_NAME]
 	_ = [1]struct{}{}[ErrPanic-C.MLB_E_PANIC]
 	_ = [1]struct{}{}[Block-C.MLB_BLOCK]
@@ -216,6 +217,21 @@ func (e *Engine) Metrics() (string, error) {
 	return e.text(func(buf *C.char, size C.size_t, need *C.size_t) C.mlb_status {
 		return C.mlb_metrics(e.ptr, buf, size, need)
 	})
+}
+
+// Stats returns the engine's counters. Those that an older library does not have are 0.
+func (e *Engine) Stats() (Stats, error) {
+	lock := e.guard.enter()
+	defer lock.RUnlock()
+	if e.ptr == nil {
+		return Stats{}, ErrClosed
+	}
+	var stats Stats
+	status := C.mlb_stats_get(e.ptr, (*C.mlb_stats)(unsafe.Pointer(&stats)), C.size_t(unsafe.Sizeof(stats)))
+	if status != C.MLB_OK {
+		return Stats{}, Status(status)
+	}
+	return stats, nil
 }
 
 // Flush waits until what was recorded so far is durable in the store, at most for the timeout (rounded up to
