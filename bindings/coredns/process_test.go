@@ -45,6 +45,19 @@ var program = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
+// theProgram is the path of the program to test. The race detector's pass has nothing to gain from another process.
+func theProgram(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("-short: no processes")
+	}
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // process is a CoreDNS of its own.
 type process struct {
 	cmd    *exec.Cmd
@@ -58,10 +71,7 @@ type process struct {
 // free ports, and waits until it answers.
 func launch(t *testing.T, text string) *process {
 	t.Helper()
-	path, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := theProgram(t)
 	p := &process{dir: t.TempDir(), logged: &lockedBuffer{}, ended: make(chan struct{})}
 	text = withPorts(t, text)
 	p.port = portOf(t, text)
@@ -511,10 +521,7 @@ func TestThePluginReloadTakesChangesAndRefusesMistakes(t *testing.T) {
 }
 
 func TestAMistakeAtTheStartEndsWithItsLine(t *testing.T) {
-	path, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := theProgram(t)
 	corefile := file(t, "Corefile", withPorts(t, ".:PORT {\nbind 127.0.0.1\nmlbridge {\nblock.ttl 30\nsinkhole.ipv4 1.2.3\n}\n}\n"))
 	out, err := exec.Command("timeout", "20", path, "-conf", corefile).CombinedOutput()
 	var exit *exec.ExitError
@@ -527,10 +534,7 @@ func TestAMistakeAtTheStartEndsWithItsLine(t *testing.T) {
 }
 
 func TestWithoutTheLibraryTheLoaderSaysWhatIsMissing(t *testing.T) {
-	path, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := theProgram(t)
 	binary, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
