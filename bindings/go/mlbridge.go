@@ -56,6 +56,9 @@ var (
 	_ = [1]struct{}{}[FlagMessage-C.MLB_FLAG_MESSAGE]
 )
 
+// statusOK is no error, so it is not among the exported ones.
+const statusOK Status = C.MLB_OK
+
 // errSize is enough for the library's longest error text; longer ones are cut.
 const errSize = 512
 
@@ -92,7 +95,7 @@ func Open(config Config) (*Engine, error) {
 	var ptr *C.mlb_engine
 	var text [errSize]C.char
 	if status := C.mlb_init(cfg, &ptr, &text[0], errSize); status != C.MLB_OK {
-		return nil, explained(status, "", &text)
+		return nil, explained(Status(status), "", &text)
 	}
 	return newEngine(ptr), nil
 }
@@ -139,7 +142,7 @@ func (e *Engine) Classify(name string, client netip.Addr, qtype uint16) (Verdict
 	var addr [16]byte
 	size := clientBytes(client, &addr)
 	var v Verdict
-	status := C.mlb_classify(e.ptr, (*C.char)(unsafe.Pointer(unsafe.StringData(name))), C.size_t(len(name)),
+	status := C.mlb_classify(e.ptr, textOf(name), C.size_t(len(name)),
 		(*C.uint8_t)(&addr[0]), size, C.uint16_t(qtype), (*C.mlb_verdict)(unsafe.Pointer(&v)))
 	if status != C.MLB_OK {
 		return Verdict{}, Status(status)
@@ -203,8 +206,8 @@ func (e *Engine) ScoreBatch(names []string) ([]float32, error) {
 
 // Explain returns, as JSON, the parts of a name's verdict and what the model saw in it.
 func (e *Engine) Explain(name string) (json.RawMessage, error) {
-	text, err := e.text(func(buf *C.char, size C.size_t, need *C.size_t) C.mlb_status {
-		return C.mlb_explain(e.ptr, (*C.char)(unsafe.Pointer(unsafe.StringData(name))), C.size_t(len(name)), buf, size, need)
+	text, err := e.text(func(buf *C.char, size C.size_t, need *C.size_t) Status {
+		return Status(C.mlb_explain(e.ptr, textOf(name), C.size_t(len(name)), buf, size, need))
 	})
 	if err != nil {
 		return nil, err
@@ -214,8 +217,8 @@ func (e *Engine) Explain(name string) (json.RawMessage, error) {
 
 // Metrics returns the engine's counters in the Prometheus text format.
 func (e *Engine) Metrics() (string, error) {
-	return e.text(func(buf *C.char, size C.size_t, need *C.size_t) C.mlb_status {
-		return C.mlb_metrics(e.ptr, buf, size, need)
+	return e.text(func(buf *C.char, size C.size_t, need *C.size_t) Status {
+		return Status(C.mlb_metrics(e.ptr, buf, size, need))
 	})
 }
 
@@ -265,7 +268,7 @@ func (e *Engine) Reload(config Config) error {
 	}
 	var text [errSize]C.char
 	if status := C.mlb_reload(e.ptr, cfg, &text[0], errSize); status != C.MLB_OK {
-		return explained(status, "", &text)
+		return explained(Status(status), "", &text)
 	}
 	return nil
 }
@@ -301,7 +304,7 @@ func (e *Engine) Message() (text string, level int, err error) {
 }
 
 // text calls a function that fills a buffer, with a larger one while it says that it needs one.
-func (e *Engine) text(fill func(buf *C.char, size C.size_t, need *C.size_t) C.mlb_status) (string, error) {
+func (e *Engine) text(fill func(buf *C.char, size C.size_t, need *C.size_t) Status) (string, error) {
 	lock := e.guard.enter()
 	defer lock.RUnlock()
 	if e.ptr == nil {
@@ -312,11 +315,11 @@ func (e *Engine) text(fill func(buf *C.char, size C.size_t, need *C.size_t) C.ml
 		var need C.size_t
 		start := (*C.char)(unsafe.Pointer(&buf[0]))
 		status := fill(start, C.size_t(len(buf)), &need)
-		if status == C.MLB_OK {
+		if status == statusOK {
 			return C.GoString(start), nil
 		}
-		if status != C.MLB_E_RANGE || need <= C.size_t(len(buf)) {
-			return "", Status(status)
+		if status != ErrRange || need <= C.size_t(len(buf)) {
+			return "", status
 		}
 		buf = make([]byte, need)
 	}
@@ -349,7 +352,7 @@ func fillConfig(cfg *C.mlb_config, config Config) error {
 		path := C.CString(config.File)
 		defer C.free(unsafe.Pointer(path))
 		if status := C.mlb_config_load(cfg, path, &text[0], errSize); status != C.MLB_OK {
-			return explained(status, "", &text)
+			return explained(Status(status), "", &text)
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(config.Settings)) {
@@ -358,15 +361,15 @@ func fillConfig(cfg *C.mlb_config, config Config) error {
 		C.free(unsafe.Pointer(k))
 		C.free(unsafe.Pointer(v))
 		if status != C.MLB_OK {
-			return explained(status, key, &text)
+			return explained(Status(status), key, &text)
 		}
 	}
 	return nil
 }
 
 // explained makes an error of a status and the library's words.
-func explained(status C.mlb_status, key string, text *[errSize]C.char) error {
-	return &Error{Status: Status(status), Key: key, Text: C.GoString(&text[0])}
+func explained(status Status, key string, text *[errSize]C.char) error {
+	return &Error{Status: status, Key: key, Text: C.GoString(&text[0])}
 }
 
 // checkABI refuses a library whose calls mean something else than this package's header says.
@@ -375,6 +378,14 @@ func checkABI() error {
 		return fmt.Errorf("mlbridge: the library %s has ABI %d, this program was built for %d", Version(), have, C.MLB_ABI_VERSION)
 	}
 	return nil
+}
+
+// textOf is where a string's bytes are. An empty one may have none, and NULL is an impossible argument, not a bad name.
+func textOf(name string) *C.char {
+	if name == "" {
+		name = "\x00"
+	}
+	return (*C.char)(unsafe.Pointer(unsafe.StringData(name)))
 }
 
 // clientBytes writes an address in network order and returns how many bytes of it count.
