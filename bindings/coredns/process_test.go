@@ -364,6 +364,7 @@ func TestLogMetricsAndReadiness(t *testing.T) {
 }
 
 func TestReloadsUnderLoadLoseNoQuery(t *testing.T) {
+	t.Parallel() // it mostly waits
 	up := startUpstream(t)
 	p := launch(t, string(corefileFor("PORT", blockList(t), up.addr)))
 	good := p.read(t)
@@ -430,6 +431,7 @@ func number(t *testing.T, text, pattern string) int {
 }
 
 func TestTermWithLameduckBlocksToTheEndAndStoresEverything(t *testing.T) {
+	t.Parallel() // it mostly waits
 	up := startUpstream(t)
 	dir := stateDir(t)
 	web := strconv.Itoa(freePort(t))
@@ -503,6 +505,7 @@ func TestQuitEndsAtOnceAndTheStoreLivesOn(t *testing.T) {
 }
 
 func TestThePluginReloadTakesChangesAndRefusesMistakes(t *testing.T) {
+	t.Parallel() // it mostly waits
 	up := startUpstream(t)
 	text := string(corefileFor("PORT", blockList(t)+"block.ttl 100\n", up.addr))
 	p := launch(t, strings.Replace(text, "mlbridge", "reload 2s 1s\nmlbridge", 1))

@@ -51,8 +51,8 @@ type block struct {
 
 // setting is where a key of the library stands in the Corefile.
 type setting struct {
-	key  string
-	line int
+	key, value string
+	line       int
 }
 
 func setup(c *caddy.Controller) error {
@@ -116,7 +116,7 @@ func (b *block) read(c *caddy.Controller, key string) error {
 		if root := dnsserver.GetConfig(c).Root; root != "" && !filepath.IsAbs(value) {
 			b.config.File = filepath.Join(root, value)
 		}
-		b.settings = append(b.settings, setting{key, line})
+		b.settings = append(b.settings, setting{key, b.config.File, line})
 	case "ede":
 		if value != "on" && value != "off" {
 			return c.Errf("ede: %q is neither on nor off", value)
@@ -137,7 +137,7 @@ func (b *block) read(c *caddy.Controller, key string) error {
 		}
 	default:
 		b.config.Settings[key] = value
-		b.settings = append(b.settings, setting{key, line})
+		b.settings = append(b.settings, setting{key, value, line})
 	}
 	return nil
 }
@@ -153,19 +153,21 @@ func (b *block) at(err error) error {
 	return fmt.Errorf("%s:%d - %w", b.file, line, err)
 }
 
-// lineOf finds the setting that an error is about. Where the library judges several settings together, its text names the
-// key; the longest one counts, as one key may be the beginning of another.
+// lineOf finds the setting that an error is about: the key that was being applied, else the one whose file the library's text
+// begins with, else the longest key that the text names, as one key may be the beginning of another.
 func (b *block) lineOf(failure *mlbridge.Error) int {
 	line, longest := b.line, 0
 	for _, s := range b.settings {
 		if s.key == failure.Key {
 			return s.line
 		}
+		for file := range strings.SplitSeq(s.value, ",") {
+			if strings.HasPrefix(failure.Text, file+": ") {
+				return s.line
+			}
+		}
 		if len(s.key) > longest && strings.Contains(failure.Text, s.key) {
 			line, longest = s.line, len(s.key)
-		}
-		if s.key == "config" && longest == 0 && failure.Key == "" {
-			line = s.line
 		}
 	}
 	return line
