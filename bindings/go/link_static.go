@@ -1,0 +1,9 @@
+//go:build cgo && mlbridge_static
+
+package mlbridge
+
+// libmlbridge.a goes into the program, which then needs no libmlbridge.so. A program can hold only one Rust static
+// library. The system's libraries stay shared: the list is mlbridge.pc's Libs.private.
+
+// #cgo LDFLAGS: -l:libmlbridge.a -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+import "C"
