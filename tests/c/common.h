@@ -57,7 +57,7 @@ int rounds(int full);
 
 /* The private folder of this run. */
 const char *scratch(void);
-/* A path, in one of 16 buffers that take turns; not for several threads. */
+/* A text, usually a path, that lives until the program ends. */
 const char *format_path(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Writes a file, replaces what was there. */
 void write_file(const char *path, const char *text, mode_t mode);
@@ -113,6 +113,8 @@ void sql_close(struct sql_shell *shell);
 
 /* Of this process, from /proc. */
 int count_threads(void);
+/* Waits until there are so many threads: one that has said its last word needs a moment to be gone. */
+bool wait_for_threads(int count);
 int count_descriptors(void);
 /* Descriptors that lead below a folder. */
 int count_descriptors_below(const char *folder);

@@ -22,7 +22,7 @@ static void *lives(void *other) {
 }
 
 static void child(mlb_engine *engine, bool free_it) {
-    watchdog(60);
+    watchdog(20);
     uint64_t before = stats_of(engine).dropped_forked;
     for (int number = 0; number < 50; number++) {
         char name[64];
@@ -76,7 +76,7 @@ static void under_load(const char *state, const char *other) {
         threads[at] = run_thread(load, engine);
     threads[4] = run_thread(lives, (void *)other);
     ask_many(engine, "parent", 0, 1);
-    for (int round = 0; round < rounds(60); round++) {
+    for (int round = 0; round < rounds(60) && !failed(); round++) {
         pid_t pid = fork();
         if (pid == 0) {
             child(engine, true);

@@ -35,7 +35,7 @@ int main(void) {
         join_thread(running[at]);
     long long expected = (long long)THREADS * rounds(60) * NAMES;
     EXPECT(sql(state, "select count(*) from event") == expected, "%lld rows of %lld", sql(state, "select count(*) from event"), expected);
-    EXPECT(count_threads() == threads, "%d threads are left", count_threads() - threads);
+    EXPECT(wait_for_threads(threads), "%d threads are left", count_threads() - threads);
     EXPECT(count_descriptors() == descriptors, "%d descriptors are left", count_descriptors() - descriptors);
     return finish();
 }

@@ -50,10 +50,9 @@ int main(void) {
         if (pid == 0)
             load(state, progress, round);
         /* At another point of the flush interval each time, and late enough for something to be old. */
-        long long started = now_ms();
         int status = 0;
         pid_t ended = 0;
-        while (ended == 0 && (now_ms() - started < FLUSH_MS + GRACE_MS + 700 + 211 * round || progress->slices < 10)) {
+        while (ended == 0 && (progress->slices < 10 || now_ms() - progress->done_ms[0] < FLUSH_MS + GRACE_MS + 500 + 211 * round)) {
             sleep_ms(1);
             ended = waitpid(pid, &status, WNOHANG);
         }

@@ -60,7 +60,7 @@ int main(void) {
     int lives = rounds(50);
     for (int number = 2; number < lives + 2; number++)
         one_life(number);
-    EXPECT(count_threads() == threads, "%d threads are left", count_threads() - threads);
+    EXPECT(wait_for_threads(threads), "%d threads are left", count_threads() - threads);
     EXPECT(count_descriptors() == descriptors, "%d descriptors after two lives, %d after %d", descriptors, count_descriptors(), lives + 2);
     EXPECT(count_files(format_path("%s/state", folder)) == files, "%d files after two lives, %d after %d", files, count_files(format_path("%s/state", folder)), lives + 2);
     EXPECT(count_descriptors_below(folder) == 0, "a file is still open");

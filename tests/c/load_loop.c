@@ -82,7 +82,7 @@ int main(void) {
         round_trip(path, state, round);
     EXPECT(is_mapped("libmlbridge"), "the library was unmapped");
     EXPECT(count_descriptors() <= descriptors, "%d descriptors, %d after the first round", count_descriptors(), descriptors);
-    EXPECT(count_threads() == 3, "%d threads, 3 are the host's", count_threads());
+    EXPECT(wait_for_threads(3), "%d threads, 3 are the host's", count_threads());
     over = true;
     join_thread(bystanders[0]);
     join_thread(bystanders[1]);

@@ -29,7 +29,7 @@ int main(void) {
     ask_many(two, "two", 100, 50);
     mlb_free(two);
     EXPECT(sql(state, "select count(*) from event where name like 'two-%'") == 150, "rows are missing");
-    EXPECT(count_threads() == threads, "a worker is left");
+    EXPECT(wait_for_threads(threads), "a worker is left");
     /* `x` is kept, but at rest: it holds nothing. */
     EXPECT(count_descriptors_below(state) == 0, "files are left open");
 

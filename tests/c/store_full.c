@@ -29,8 +29,9 @@ static void expect_goes_on_while_full(const mlb_engine *engine, const char *stat
 }
 
 static void expect_recovers(const mlb_engine *engine, const char *state) {
-    ask_many(engine, "room-again", 0, 20);
     EXPECT(flush_patiently(engine) == MLB_OK, "flush with room again: %s", sink_error(engine));
+    ask_many(engine, "room-again", 0, 20);
+    EXPECT(mlb_flush(engine, PATIENCE_MS) == MLB_OK, "flush with room again: %s", sink_error(engine));
     EXPECT(sql(state, "select count(*) from event where name like 'room-again-%'") == 20, "events are missing although there is room");
     EXPECT(sql(state, "select count(*) = 1 from pragma_integrity_check where integrity_check = 'ok'") == 1, "the store is damaged");
     mlb_stats stats = stats_of(engine);
