@@ -18,19 +18,19 @@ use crate::stats::{self, Fate, Snapshot};
 use crate::store::event::{Event, Privacy, now_ms};
 use crate::store::{Hub, HubSettings, Level, Subscriber, sqlite};
 use crate::suffix;
-use crate::sys;
+use crate::sys::{self, lock};
 use crate::verdict::{
     Decision, FLAG_BREAKER, FLAG_CACHED, FLAG_DROPPED, FLAG_FAIL_OPEN, FLAG_MESSAGE, FLAG_OBSERVED,
     Source, Verdict,
 };
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use once_cell::sync::Lazy;
 use serde_json::json;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 /// One in so many calls is timed: two looks at the clock cost half a cache hit.
@@ -68,10 +68,6 @@ pub struct Engine {
     started: Instant,
     /// How many handles there are; changed under the registry's lock.
     holders: AtomicUsize,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Engine {
@@ -208,7 +204,7 @@ impl Engine {
     pub fn reload(self: &Arc<Engine>, config: &Config) -> Result<()> {
         config.check()?;
         let model = load_model(config)?;
-        let changing = lock(&self.changing);
+        let changing = lock(&self.changing).ok_or(Error::Forked)?;
         let old = self.state.load_full();
         if config.instance != old.config.instance {
             return Err(Error::Config(
@@ -231,19 +227,26 @@ impl Engine {
         drop(old);
         self.swap(new);
         drop(changing);
+        if let Some(mut registry) = lock(&registry()) {
+            registry.make_newest(self);
+        }
         self.join_hub();
         Ok(())
     }
 
     fn swap(&self, new: State) {
         let old = self.state.swap(Arc::new(new));
-        lock(&self.retired).push(old);
+        if let Some(mut retired) = lock(&self.retired) {
+            retired.push(old);
+        }
         self.free_retired();
     }
 
     /// Frees replaced states that no call reads any more.
     fn free_retired(&self) {
-        lock(&self.retired).retain(|state| Arc::strong_count(state) > 1);
+        if let Some(mut retired) = lock(&self.retired) {
+            retired.retain(|state| Arc::strong_count(state) > 1);
+        }
     }
 
     fn join_hub(self: &Arc<Engine>) {
@@ -264,7 +267,7 @@ impl Engine {
         overrides: Option<Arc<Overrides>>,
         lists: Option<(ReadLists, Fingerprint)>,
     ) -> Result<()> {
-        let _changing = lock(&self.changing);
+        let _changing = lock(&self.changing).ok_or(Error::Forked)?;
         let old = self.state.load_full();
         let overrides = overrides.unwrap_or_else(|| Arc::clone(&old.overrides));
         let new = State::with_lists(
@@ -568,11 +571,31 @@ struct SharedHub {
 #[derive(Default)]
 struct Registry {
     hubs: Vec<SharedHub>,
-    /// The newest engine of each instance, in use or at rest.
-    newest: HashMap<String, Arc<Engine>>,
+    /// The engines of each instance: those in use and the newest, which stands last and may be at rest.
+    instances: HashMap<String, Vec<Arc<Engine>>>,
 }
 
-static REGISTRY: Lazy<Mutex<Registry>> = Lazy::new(Mutex::default);
+/// The registry of this process. A forked child goes on with its parent's, unless another thread held that at the fork:
+/// then it begins with an empty one.
+static REGISTRY: ArcSwapOption<Mutex<Registry>> = ArcSwapOption::const_empty();
+
+fn registry() -> Arc<Mutex<Registry>> {
+    loop {
+        if let Some(registry) = REGISTRY.load_full() {
+            return registry;
+        }
+        REGISTRY.compare_and_swap(&None::<Arc<Mutex<Registry>>>, Some(Arc::default()));
+    }
+}
+
+/// Runs in a forked child before anything else.
+fn forget_held_registry() {
+    let is_held = REGISTRY.load().as_ref().is_some_and(|registry| registry.try_lock().is_err());
+    if is_held {
+        // Its holder does not exist here; what it was changing is left as it is.
+        std::mem::forget(REGISTRY.swap(None));
+    }
+}
 
 /// Makes an engine, or gives the instance's engine if its settings are the same. Reads files, leaves nothing behind,
 /// connects to nothing.
@@ -581,18 +604,15 @@ static REGISTRY: Lazy<Mutex<Registry>> = Lazy::new(Mutex::default);
 /// [`Error::Config`], [`Error::Io`] or [`Error::Model`], naming the setting or the file.
 pub fn open(config: &Config) -> Result<Arc<Engine>> {
     config.check()?;
-    sys::watch_forks();
+    sys::watch_forks(forget_held_registry);
     let model = load_model(config)?;
-    let mut registry = lock(&REGISTRY);
-    if let Some(newest) =
-        config.instance.as_ref().and_then(|name| registry.newest.get(name)).map(Arc::clone)
-    {
-        let same = *newest.config() == *config && newest.model().sha256() == model.sha256();
-        if same {
-            registry.hold(&newest)?;
-            newest.join_hub();
-            return Ok(newest);
-        }
+    let registry = registry();
+    let mut registry = lock(&registry).ok_or(Error::Forked)?;
+    if let Some(same) = registry.equal(config, &model) {
+        registry.hold(&same)?;
+        registry.make_newest(&same);
+        same.join_hub();
+        return Ok(same);
     }
     let overrides = match &config.state_dir {
         Some(directory) => Arc::new(Overrides::new(read_overrides(directory)?)),
@@ -609,9 +629,7 @@ pub fn open(config: &Config) -> Result<Arc<Engine>> {
     let engine = Arc::new(Engine::new(state, 1));
     registry.use_hub(&engine.hub(), hub_key(config));
     engine.join_hub();
-    if let Some(name) = &config.instance {
-        registry.newest.insert(name.clone(), Arc::clone(&engine));
-    }
+    registry.make_newest(&engine);
     Ok(engine)
 }
 
@@ -645,8 +663,10 @@ pub fn open_unrecorded(config: &Config) -> Result<Engine> {
 /// # Errors
 /// [`Error::Invalid`] if the instance never had an engine.
 pub fn attach(instance: &str) -> Result<Arc<Engine>> {
-    let mut registry = lock(&REGISTRY);
-    let newest = registry.newest.get(instance).map(Arc::clone);
+    let registry = registry();
+    let mut registry = lock(&registry).ok_or(Error::Forked)?;
+    let newest =
+        registry.instances.get(instance).and_then(|engines| engines.last()).map(Arc::clone);
     let engine = newest
         .ok_or_else(|| Error::Invalid(format!("instance: \"{instance}\" has no engine yet")))?;
     registry.hold(&engine)?;
@@ -657,10 +677,12 @@ pub fn attach(instance: &str) -> Result<Arc<Engine>> {
 /// Gives a handle back. With the last one the engine comes to rest: what is queued is stored, the worker ends, the store
 /// is closed, all within `close_timeout_ms`.
 pub fn release(engine: &Arc<Engine>) {
-    let mut registry = lock(&REGISTRY);
+    let registry = registry();
+    let Some(mut registry) = lock(&registry) else { return };
     if engine.holders.load(Relaxed) == 0 || engine.holders.fetch_sub(1, Relaxed) > 1 {
         return;
     }
+    registry.forget_superseded(engine);
     let hub = engine.hub();
     let Some(at) = registry.hubs.iter().position(|shared| Arc::ptr_eq(&shared.hub, &hub)) else {
         return;
@@ -676,10 +698,36 @@ pub fn release(engine: &Arc<Engine>) {
 }
 
 impl Registry {
+    /// The instance's engine that has these settings and this model, if there is one.
+    fn equal(&self, config: &Config, model: &Model) -> Option<Arc<Engine>> {
+        let engines = self.instances.get(config.instance.as_ref()?)?;
+        let same = |engine: &&Arc<Engine>| {
+            *engine.config() == *config && engine.model().sha256() == model.sha256()
+        };
+        engines.iter().rev().find(same).map(Arc::clone)
+    }
+
+    /// Makes an engine its instance's newest; one at rest that it replaces is let go.
+    fn make_newest(&mut self, engine: &Arc<Engine>) {
+        let Some(name) = engine.config().instance.clone() else { return };
+        let engines = self.instances.entry(name).or_default();
+        engines.retain(|known| !Arc::ptr_eq(known, engine) && known.holders.load(Relaxed) > 0);
+        engines.push(Arc::clone(engine));
+    }
+
+    /// Lets go of an engine without holders, unless it is its instance's newest.
+    fn forget_superseded(&mut self, engine: &Arc<Engine>) {
+        let name = engine.config().instance.clone();
+        let Some(engines) = name.and_then(|name| self.instances.get_mut(&name)) else { return };
+        if engines.last().is_some_and(|newest| !Arc::ptr_eq(newest, engine)) {
+            engines.retain(|known| !Arc::ptr_eq(known, engine));
+        }
+    }
+
     /// One more handle to an engine; one at rest gets a new hub.
     fn hold(&mut self, engine: &Arc<Engine>) -> Result<()> {
         if engine.holders.load(Relaxed) == 0 {
-            let _changing = lock(&engine.changing);
+            let _changing = lock(&engine.changing).ok_or(Error::Forked)?;
             let old = engine.state.load_full();
             let hub = self.hub(&old.config, old.hub_settings());
             let lists = (old.lists.clone(), old.fingerprint.clone());

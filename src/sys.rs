@@ -11,8 +11,9 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError, TryLockError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Stack of the library's own threads, set so that `ulimit -s` or RUST_MIN_STACK changes nothing.
 const THREAD_STACK: usize = 1 << 20;
@@ -25,16 +26,42 @@ pub fn fork_generation() -> u32 {
     FORK_GENERATION.load(Ordering::Relaxed)
 }
 
-/// Makes [`fork_generation`] change in forked children, from now on.
-pub fn watch_forks() {
-    static WATCHED: Once = Once::new();
-    extern "C" fn in_child() {
-        FORK_GENERATION.fetch_add(1, Ordering::Relaxed);
+/// How long a lock may be awaited in a forked process: a thread that held it at the fork is not there to give it back.
+const ABANDONED: Duration = Duration::from_secs(1);
+
+/// Takes a lock that is only ever held for moments. `None`: the lock was held at a fork by a thread that does not exist in
+/// this child, and will never be free. A holder that panicked left whole values behind: each is changed in one step.
+pub fn lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    if fork_generation() == 1 {
+        return Some(mutex.lock().unwrap_or_else(PoisonError::into_inner));
     }
+    let began = Instant::now();
+    loop {
+        match mutex.try_lock() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(guard)) => return Some(guard.into_inner()),
+            Err(TryLockError::WouldBlock) if began.elapsed() > ABANDONED => return None,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+/// Makes [`fork_generation`] change in forked children, from now on; `in_child` runs there before anything else does. It
+/// may only use atomics and try locks.
+pub fn watch_forks(in_child: fn()) {
+    static WATCHED: Once = Once::new();
+    static HOOK: once_cell::sync::OnceCell<fn()> = once_cell::sync::OnceCell::new();
+    extern "C" fn child() {
+        FORK_GENERATION.fetch_add(1, Ordering::Relaxed);
+        if let Some(hook) = HOOK.get() {
+            hook();
+        }
+    }
+    let _ = HOOK.set(in_child);
     WATCHED.call_once(|| {
-        // SAFETY: the handler only touches an atomic, which is allowed after fork, and the object that holds its code is
+        // SAFETY: the handler only touches atomics and tries locks, which is allowed after fork, and the object that holds its code is
         // never unmapped (linked with -z nodelete).
-        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        unsafe { libc::pthread_atfork(None, None, Some(child)) };
     });
 }
 
@@ -196,9 +223,12 @@ pub fn can_write(path: &Path) -> bool {
 pub struct DirectoryLock {
     directory: DirectoryId,
     file: Option<File>,
+    generation: u32,
 }
 
-static LOCKED_HERE: Mutex<Option<HashSet<DirectoryId>>> = Mutex::new(None);
+/// Directories locked by this process, with the fork generation in which they were: a child inherits the table, but no
+/// lock.
+static LOCKED_HERE: Mutex<(u32, Option<HashSet<DirectoryId>>)> = Mutex::new((0, None));
 
 impl DirectoryLock {
     /// Makes the directory (mode 0700) if it is missing, and takes its lock.
@@ -214,8 +244,8 @@ impl DirectoryLock {
                 check_directory(path)?.ok_or_else(|| Error::file(path, "vanished"))?
             }
         };
-        let mut locked = LOCKED_HERE.lock().unwrap_or_else(PoisonError::into_inner);
-        let locked = locked.get_or_insert_with(HashSet::new);
+        let mut locked = locked_here()?;
+        let locked = locked.1.get_or_insert_with(HashSet::new);
         if locked.contains(&directory) {
             return Err(busy(path, std::process::id()));
         }
@@ -224,6 +254,9 @@ impl DirectoryLock {
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         options.custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK);
         let mut file = options.open(&lock).map_err(|error| Error::file(&lock, error))?;
+        if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+            return Err(Error::file(&lock, "not a regular file"));
+        }
         if let Some(holder) = lock_whole_file(&file).map_err(|error| Error::file(&lock, error))? {
             return Err(busy(path, holder));
         }
@@ -234,15 +267,15 @@ impl DirectoryLock {
             .and_then(|()| file.seek(SeekFrom::Start(0)))
             .and_then(|_| file.write_all(text.as_bytes()));
         locked.insert(directory);
-        Ok(DirectoryLock { directory, file: Some(file) })
+        Ok(DirectoryLock { directory, file: Some(file), generation: fork_generation() })
     }
 
     /// The process that holds the lock of a directory, found without touching anything.
     /// Never asks about a directory that this process has locked (see the type's comment).
     pub fn holder(path: &Path) -> Option<u32> {
         let directory = check_directory(path).ok().flatten()?;
-        let locked = LOCKED_HERE.lock().unwrap_or_else(PoisonError::into_inner);
-        if locked.as_ref().is_some_and(|locked| locked.contains(&directory)) {
+        let locked = locked_here().ok()?;
+        if locked.1.as_ref().is_some_and(|locked| locked.contains(&directory)) {
             return Some(std::process::id());
         }
         let mut options = OpenOptions::new();
@@ -254,13 +287,25 @@ impl DirectoryLock {
 
 impl Drop for DirectoryLock {
     fn drop(&mut self) {
-        let mut locked = LOCKED_HERE.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(mut locked) = locked_here() else { return };
+        if self.generation != fork_generation() {
+            return;
+        }
         // Closed before the table lets go of it: a close after another thread's open would drop that one's lock.
         self.file = None;
-        if let Some(locked) = locked.as_mut() {
+        if let Some(locked) = locked.1.as_mut() {
             locked.remove(&self.directory);
         }
     }
+}
+
+/// The table of locked directories, emptied if this process inherited it from its parent.
+fn locked_here() -> Result<MutexGuard<'static, (u32, Option<HashSet<DirectoryId>>)>> {
+    let mut table = lock(&LOCKED_HERE).ok_or(Error::Forked)?;
+    if table.0 != fork_generation() {
+        *table = (fork_generation(), None);
+    }
+    Ok(table)
 }
 
 fn busy(path: &Path, holder: u32) -> Error {

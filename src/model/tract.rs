@@ -223,8 +223,24 @@ fn select_score(network: &mut InferenceModel) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs tract code; a panic in it becomes a failure.
+thread_local! {
+    /// Dropped at the thread's end, as tract's own thread-local memory is.
+    static LIFE: Life = const { Life };
+}
+
+struct Life;
+
+impl Drop for Life {
+    fn drop(&mut self) {}
+}
+
+/// Runs tract code; a panic in it becomes a failure. So does a call from a thread whose thread-local memory is gone (a
+/// destructor of the host's own, at the thread's end): tract would panic there, and again while that unwinds, which
+/// aborts the process.
 fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    if LIFE.try_with(|_| ()).is_err() {
+        return Err(Failure("called by a thread that has ended".to_owned()));
+    }
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result,
         Err(panic) => {

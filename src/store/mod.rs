@@ -15,7 +15,7 @@ use crate::elastic;
 use crate::error::{Error, Result};
 use crate::policy::overrides::Override;
 use crate::stats::{Fate, Stats};
-use crate::sys;
+use crate::sys::{self, lock};
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use event::Event;
@@ -24,7 +24,7 @@ use once_cell::sync::OnceCell;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -98,11 +98,6 @@ pub struct Hub {
     forwarder: Mutex<Option<Arc<elastic::Control>>>,
 }
 
-/// A lock whose holder panicked still holds whole values: each is changed in one step.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Hub {
     /// A hub at rest; nothing is opened or started before it is needed.
     pub fn new(settings: HubSettings) -> Arc<Hub> {
@@ -131,21 +126,26 @@ impl Hub {
 
     /// Makes an engine's settings those that count, and has the engine told of changes.
     pub fn join(&self, settings: HubSettings, model: u64, subscriber: Weak<dyn Subscriber>) {
-        lock(&self.models).insert(model, settings.model.clone());
+        if let Some(mut models) = lock(&self.models) {
+            models.insert(model, settings.model.clone());
+        }
         self.settings.store(Arc::new(settings));
-        let mut subscribers = lock(&self.subscribers);
-        subscribers.retain(|known| known.strong_count() > 0 && !known.ptr_eq(&subscriber));
-        subscribers.push(subscriber);
+        if let Some(mut subscribers) = lock(&self.subscribers) {
+            subscribers.retain(|known| known.strong_count() > 0 && !known.ptr_eq(&subscriber));
+            subscribers.push(subscriber);
+        }
     }
 
     /// The overrides of the open store; `None` while it is not open.
     pub fn overrides(&self) -> Option<Arc<[Override]>> {
-        lock(&self.overrides).clone()
+        lock(&self.overrides)?.clone()
     }
 
     fn publish_overrides(&self, all: Vec<Override>) {
         let all: Arc<[Override]> = all.into();
-        *lock(&self.overrides) = Some(Arc::clone(&all));
+        if let Some(mut current) = lock(&self.overrides) {
+            *current = Some(Arc::clone(&all));
+        }
         self.each_subscriber(|subscriber| subscriber.overrides_changed(&all));
     }
 
@@ -224,7 +224,7 @@ impl Hub {
         let (sender, receiver) = crossbeam_channel::bounded(1);
         let deadline = Instant::now() + timeout;
         self.request(Request::Flush(sender, deadline))?;
-        if let Some(forwarder) = lock(&self.forwarder).as_ref() {
+        if let Some(forwarder) = self.forwarder() {
             forwarder.hurry();
         }
         match receiver.recv_deadline(deadline) {
@@ -241,8 +241,10 @@ impl Hub {
         if self.started.load(Relaxed) == 0 || self.is_forked() {
             return;
         }
-        *lock(&self.closing) = Some(Instant::now() + timeout);
-        if let Some(forwarder) = lock(&self.forwarder).as_ref() {
+        if let Some(mut closing) = lock(&self.closing) {
+            *closing = Some(Instant::now() + timeout);
+        }
+        if let Some(forwarder) = self.forwarder() {
             forwarder.close(timeout);
         }
         self.wake();
@@ -262,7 +264,7 @@ impl Hub {
 
     /// Leaves a message for the host's log.
     pub fn say(&self, level: Level, text: String) {
-        let mut messages = lock(&self.messages);
+        let Some(mut messages) = lock(&self.messages) else { return };
         if messages.len() >= MAX_MESSAGES {
             messages.pop_front();
         }
@@ -285,15 +287,22 @@ impl Hub {
 
     /// What keeps events from the store or the cluster, in words to act on; empty if nothing does.
     pub fn sink_error(&self) -> String {
-        let store = lock(&self.store_error).clone();
+        if self.is_forked() {
+            return Error::Forked.to_string();
+        }
+        let store = lock(&self.store_error).map(|text| text.clone()).unwrap_or_default();
         if !store.is_empty() {
             return store;
         }
-        lock(&self.forwarder).as_ref().map(|control| control.status().error).unwrap_or_default()
+        self.forwarder().map(|control| control.status().error).unwrap_or_default()
+    }
+
+    fn forwarder(&self) -> Option<Arc<elastic::Control>> {
+        lock(&self.forwarder)?.clone()
     }
 
     fn set_store_error(&self, text: String) {
-        let mut current = lock(&self.store_error);
+        let Some(mut current) = lock(&self.store_error) else { return };
         if *current == text {
             return;
         }
@@ -307,9 +316,10 @@ impl Hub {
 
     fn each_subscriber(&self, call: impl Fn(&dyn Subscriber)) {
         // Called outside the lock: a subscriber may take its time.
-        let subscribers: Vec<_> =
-            lock(&self.subscribers).iter().filter_map(Weak::upgrade).collect();
-        for subscriber in subscribers {
+        let Some(subscribers) = lock(&self.subscribers) else { return };
+        let alive: Vec<_> = subscribers.iter().filter_map(Weak::upgrade).collect();
+        drop(subscribers);
+        for subscriber in alive {
             call(&*subscriber);
         }
     }

@@ -52,6 +52,7 @@ pub struct Failure {
 }
 
 impl From<rusqlite::Error> for Failure {
+    /// The text lacks the place; whoever knows the directory adds it with [`Failure::at`].
     fn from(error: rusqlite::Error) -> Failure {
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
         let corrupt = matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase));
@@ -65,18 +66,44 @@ impl From<Error> for Failure {
     }
 }
 
+impl Failure {
+    /// The failure with the store's place in its text, unless it is there already.
+    pub fn at(self, state_dir: Option<&Path>) -> Failure {
+        let place = state_dir.map_or_else(
+            || "store in memory".to_owned(),
+            |path| database_path(path).display().to_string(),
+        );
+        let add = |text: String| if text.contains('/') { text } else { format!("{place}: {text}") };
+        let error = match self.error {
+            Error::Io(text) => Error::Io(add(text)),
+            Error::Busy(text) => Error::Busy(add(text)),
+            other => other,
+        };
+        Failure { error, corrupt: self.corrupt }
+    }
+}
+
 type Outcome<T> = std::result::Result<T, Failure>;
 
 /// An error of SQLite in words that tell what to do.
 fn describe(error: &rusqlite::Error) -> Error {
     use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull, ReadOnly};
     match error.sqlite_error_code() {
-        Some(DiskFull) => Error::Io("store: the disk is full; free some space".to_owned()),
-        Some(ReadOnly) => Error::Io("store: the file is not writable".to_owned()),
+        Some(DiskFull) => Error::Io("the disk is full; free some space".to_owned()),
+        Some(ReadOnly) => Error::Io("the file is not writable".to_owned()),
         Some(DatabaseBusy | DatabaseLocked) => {
-            Error::Busy("store: another process keeps the database locked".to_owned())
+            Error::Busy("another process keeps the database locked".to_owned())
         }
-        _ => Error::Io(format!("store: {error}")),
+        _ => Error::Io(error.to_string()),
+    }
+}
+
+/// An error of SQLite with the file's name.
+fn at(path: &Path, error: &rusqlite::Error) -> Error {
+    match describe(error) {
+        Error::Busy(text) => Error::Busy(format!("{}: {text}", path.display())),
+        Error::Io(text) => Error::file(path, text),
+        other => other,
     }
 }
 
@@ -222,6 +249,7 @@ impl Database {
             std::fs::canonicalize(state_dir).map_err(|error| Error::file(state_dir, error))?;
         let path = database_path(&folder);
         create_private(&path)?;
+        refuse_odd_files(&path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;
@@ -972,6 +1000,7 @@ fn client_mode_word(mode: RecordClient) -> &'static str {
 /// A second process's connection: the command line's.
 pub struct Reader {
     connection: Connection,
+    path: PathBuf,
 }
 
 impl Reader {
@@ -997,16 +1026,16 @@ impl Reader {
             configure(&connection)?;
             Ok(connection)
         };
-        let connection = open().map_err(|error| describe(&error))?;
+        let connection = open().map_err(|error| at(&path, &error))?;
         let version = connection
             .query_row("PRAGMA user_version", [], |row| row.get(0))
-            .map_err(|error| describe(&error))?;
+            .map_err(|error| at(&path, &error))?;
         refuse_newer(version, Some(&path))?;
-        Ok(Reader { connection })
+        Ok(Reader { connection, path })
     }
 
     fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        question(&self.connection).map_err(|error| describe(&error))
+        question(&self.connection).map_err(|error| at(&self.path, &error))
     }
 
     /// The newest events, newest first; of one name and what is below it, if one is given.
@@ -1140,6 +1169,7 @@ impl Reader {
         &mut self,
         body: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<usize>,
     ) -> Result<usize> {
+        let path = self.path.clone();
         let run = || -> rusqlite::Result<usize> {
             let transaction = begin(&mut self.connection)?;
             let changed = body(&transaction)?;
@@ -1149,7 +1179,7 @@ impl Reader {
             transaction.commit()?;
             Ok(changed)
         };
-        run().map_err(|error| describe(&error))
+        run().map_err(|error| at(&path, &error))
     }
 
     /// Dead letters: event and reason, newest first.
@@ -1176,6 +1206,7 @@ impl Reader {
     /// # Errors
     /// [`Error::Io`] or [`Error::Busy`] if the store cannot be written.
     pub fn replay(&mut self) -> Result<usize> {
+        let path = self.path.clone();
         let mut run = || -> rusqlite::Result<usize> {
             let transaction = begin(&mut self.connection)?;
             let back = transaction.execute(
@@ -1186,7 +1217,7 @@ impl Reader {
             transaction.commit()?;
             Ok(back)
         };
-        run().map_err(|error| describe(&error))
+        run().map_err(|error| at(&path, &error))
     }
 
     /// Counts of the whole store.
@@ -1252,7 +1283,7 @@ pub fn overrides_at_rest(state_dir: &Path, held: bool) -> Result<Vec<Override>> 
         }
         overrides(&connection)
     };
-    read().map_err(|error| describe(&error))
+    read().map_err(|error| at(&path, &error))
 }
 
 /// A file as a URI that tells SQLite to take it as it is: no lock, no log, no file beside it.
@@ -1295,6 +1326,20 @@ fn create_private(path: &Path) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(Error::file(path, error)),
     }
+}
+
+/// Refuses links, FIFOs and folders in the places of SQLite's own files: it would follow them, or wait for ever.
+fn refuse_odd_files(path: &Path) -> Result<()> {
+    for suffix in ["", "-wal", "-shm"] {
+        let file = PathBuf::from(format!("{}{suffix}", path.display()));
+        match std::fs::symlink_metadata(&file) {
+            Ok(metadata) if !metadata.is_file() => {
+                return Err(Error::file(&file, "not a regular file; move it away"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {

@@ -6,12 +6,12 @@
 
 use super::outbox::{ChannelOutbox, Request as OutboxRequest};
 use super::sqlite::{Database, Failure};
-use super::{Hub, HubSettings, Level, Request, lock};
+use super::{Hub, HubSettings, Level, Request};
 use crate::config::TestPanic;
 use crate::elastic::{self, Control, Identity, SummaryRecord, Taken};
 use crate::error::{Error, Result};
 use crate::store::event::{Event, now_ms};
-use crate::sys::{self, DirectoryLock};
+use crate::sys::{self, DirectoryLock, lock};
 use crossbeam_channel::Sender;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -144,7 +144,7 @@ impl<'a> Worker<'a> {
         if settings.config.test_panic == Some(TestPanic::Worker) {
             std::panic::panic_any("test.panic = worker");
         }
-        let closing = *lock(&self.hub.closing);
+        let closing = lock(&self.hub.closing).and_then(|closing| *closing);
         self.open_if_due(&settings);
         self.read_requests();
         let full = self.fill_batch();
@@ -181,7 +181,8 @@ impl<'a> Worker<'a> {
     }
 
     fn is_past_deadline(&self) -> bool {
-        lock(&self.hub.closing).is_some_and(|deadline| Instant::now() >= deadline)
+        let closing = lock(&self.hub.closing).and_then(|closing| *closing);
+        closing.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// Whether anything is to be stored at all.
@@ -254,6 +255,7 @@ impl<'a> Worker<'a> {
     }
 
     fn store_failed(&mut self, failure: Failure) {
+        let failure = failure.at(self.hub.state_dir.as_deref());
         self.next_attempt = Instant::now() + RETRY;
         let busy = matches!(failure.error, Error::Busy(_));
         if !busy {
@@ -300,6 +302,10 @@ impl<'a> Worker<'a> {
 
     /// Moves events from the queue into the batch; true if the batch is full.
     fn fill_batch(&mut self) -> bool {
+        // While the store takes nothing, events wait in the queue, which is bounded and counts what it loses.
+        if self.store.is_none() || Instant::now() < self.next_attempt {
+            return false;
+        }
         let Some((_, receiver)) = self.hub.queue.get() else { return false };
         if self.batch.is_empty() {
             self.batch_began = Instant::now();
@@ -320,7 +326,7 @@ impl<'a> Worker<'a> {
         let Some(store) = &mut self.store else { return };
         let coalesce_ms =
             i64::try_from(settings.config.record_coalesce_s).unwrap_or(0).saturating_mul(1000);
-        let models = lock(&self.hub.models).clone();
+        let models = lock(&self.hub.models).map(|models| models.clone()).unwrap_or_default();
         let models =
             if models.len() == self.models_written { super::sqlite::Models::new() } else { models };
         let lost = lost_events(&self.hub.stats);
@@ -357,7 +363,7 @@ impl<'a> Worker<'a> {
         }
         let delivered = !in_memory || self.hub.stats.counters.pending.load(Relaxed) == 0;
         let done = stored && delivered || !Worker::wants_store(settings);
-        let error = lock(&self.hub.store_error).clone();
+        let error = lock(&self.hub.store_error).map(|text| text.clone()).unwrap_or_default();
         let held = self.store.is_none() && !error.is_empty();
         self.flushes.retain(|flush| {
             let answer = if done {
@@ -510,7 +516,7 @@ impl<'a> Worker<'a> {
             }
             if forwarder.control.wait_ended(Duration::ZERO) {
                 self.forwarder = None;
-                *lock(&self.hub.forwarder) = None;
+                self.show_forwarder(None);
             }
         }
         if self.forwarder.is_some() || wanted.urls.is_empty() || closing.is_some() {
@@ -525,10 +531,16 @@ impl<'a> Worker<'a> {
         let body = move || elastic::run(&own, &identity, outbox, &shared);
         match sys::spawn("mlbridge-send", body) {
             Ok(_) => {
-                *lock(&self.hub.forwarder) = Some(Arc::clone(&control));
+                self.show_forwarder(Some(Arc::clone(&control)));
                 self.forwarder = Some(Forwarder { control, settings: wanted.clone() });
             }
             Err(error) => self.hub.set_store_error(error.to_string()),
+        }
+    }
+
+    fn show_forwarder(&self, control: Option<Arc<Control>>) {
+        if let Some(mut shown) = lock(&self.hub.forwarder) {
+            *shown = control;
         }
     }
 
