@@ -62,8 +62,11 @@ const char *format_path(const char *format, ...) __attribute__((format(printf, 1
 /* Writes a file, replaces what was there. */
 void write_file(const char *path, const char *text, mode_t mode);
 
-/* Ends the process by SIGALRM after so many seconds: for children, where a hang must end the test. */
+/* Ends the process by SIGALRM after so many seconds. */
 void watchdog(unsigned seconds);
+/* First act of a forked child: forgets the parent's failures, and ends it by SIGALRM after so many seconds, because a hang
+ * must end the test. */
+void begin_child(unsigned seconds);
 /* Waits for a child and expects that it ended by itself with status 0. */
 void expect_child(pid_t child, const char *what);
 /* Ends a child that has done its checks: as _exit, but under valgrind (MLB_QUICK) without the search for leaks, because

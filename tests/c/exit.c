@@ -33,7 +33,7 @@ static void free_at_exit(void) {
 enum way { RETURN, EXIT_BUSY, EXIT_OTHER_THREAD, PTHREAD_EXIT, QUICK_EXIT, AT_EXIT_CALLS, AT_EXIT_FREES, EXEC, TERMINATE, WAYS };
 
 static void leave(enum way way, const char *state) {
-    watchdog(60);
+    begin_child(60);
     engine = init(SETTINGS("state_dir", state, "record.allow", "all", "store.flush_ms", "20"));
     ask_many(engine, "begin", 0, 200);
     if (way == EXIT_BUSY || way == EXIT_OTHER_THREAD || way == QUICK_EXIT || way == EXEC || way == TERMINATE) {

@@ -7,7 +7,7 @@ static void one_fork(const char *state) {
     mlb_engine *engine = init(SETTINGS("state_dir", state, "record.allow", "all"));
     pid_t pid = fork();
     if (pid == 0) {
-        watchdog(60);
+        begin_child(60);
         ask_many(engine, "child", 0, 100);
         EXPECT(mlb_flush(engine, PATIENCE_MS) == MLB_OK, "flush in the child: %s", sink_error(engine));
         EXPECT(stats_of(engine).dropped_forked == 0 && stats_of(engine).stored == 100, "the child does not record");
@@ -30,7 +30,7 @@ static void workers(const char *state) {
     for (int at = 0; at < 3; at++) {
         pids[at] = fork();
         if (pids[at] == 0) {
-            watchdog(120);
+            begin_child(120);
             ask_many(engine, format_path("worker-%d", at), 0, 50);
             EXPECT(flush_patiently(engine) == MLB_OK, "flush in worker %d: %s", at, sink_error(engine));
             end(engine);
@@ -55,7 +55,7 @@ static void daemonise(const char *folder) {
         setsid();
         if (fork() > 0)
             _exit(0);
-        watchdog(60);
+        begin_child(60);
         EXPECT(chdir("/") == 0, "chdir");
         umask(0);
         int null = open("/dev/null", O_RDWR);

@@ -22,7 +22,7 @@ static void *lives(void *other) {
 }
 
 static void child(mlb_engine *engine, bool free_it) {
-    watchdog(20);
+    begin_child(20);
     uint64_t before = stats_of(engine).dropped_forked;
     for (int number = 0; number < 50; number++) {
         char name[64];
@@ -100,7 +100,7 @@ static void fresh_engine(const char *state, const char *other) {
     REQUIRE(pipe(go) == 0, "pipe");
     pid_t parent = getpid(), pid = fork();
     if (pid == 0) {
-        watchdog(120);
+        begin_child(120);
         mlb_free(engine);
         mlb_engine *own = init(SETTINGS("state_dir", other, "record.allow", "all"));
         ask_many(own, "fresh", 0, 10);

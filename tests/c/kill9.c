@@ -24,7 +24,7 @@ static long long now_ms(void) {
 }
 
 static void load(const char *state, struct progress *progress, int first) {
-    watchdog(300);
+    begin_child(300);
     mlb_engine *engine = init(SETTINGS("state_dir", state, "record.allow", "all"));
     for (int slice = 0; slice < SLICES; slice++) {
         ask_many(engine, format_path("slice-%d", first), slice * PER_SLICE, PER_SLICE);

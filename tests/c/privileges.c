@@ -31,7 +31,7 @@ static void reachable(const char *jail, const char *state, const char *list) {
     EXPECT(chown(inside, NOBODY, NOBODY) == 0 && chmod(inside, 0700) == 0, "chown");
     pid_t pid = fork();
     if (pid == 0) {
-        watchdog(60);
+        begin_child(60);
         mlb_engine *engine = init(SETTINGS("state_dir", state, "record.allow", "all", "lists.block", list));
         drop(jail);
         ask_many(engine, "jailed", 0, 100);
@@ -56,7 +56,7 @@ static void unreachable(const char *jail, const char *state, const char *list) {
     mkdir(jail, 0755);
     pid_t pid = fork();
     if (pid == 0) {
-        watchdog(60);
+        begin_child(60);
         mlb_engine *engine = init(SETTINGS("state_dir", state, "record.allow", "all", "lists.block", list, "model.engine", "tract"));
         drop(jail);
         ask_many(engine, "jailed", 0, 100);
@@ -81,7 +81,7 @@ static void other_user(const char *state) {
     EXPECT(chown(state, NOBODY, NOBODY) == 0, "chown");
     pid_t pid = fork();
     if (pid == 0) {
-        watchdog(60);
+        begin_child(60);
         mlb_engine *engine = init(SETTINGS("state_dir", state, "record.allow", "all"));
         drop("/");
         ask_many(engine, "user", 0, 100);

@@ -52,7 +52,7 @@ static void small_file_system(const char *folder) {
         expect_child(pid, "a host on a small file system");
         return;
     }
-    watchdog(300);
+    begin_child(300);
     REQUIRE(unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0, "mount namespace: %s", strerror(errno));
     REQUIRE(mount("tmpfs", folder, "tmpfs", 0, "size=1m,mode=0700") == 0, "mount: %s", strerror(errno));
     const char *state = format_path("%s/state", folder);
@@ -89,7 +89,7 @@ static void small_file_system(const char *folder) {
 static void small_files(const char *state) {
     pid_t pid = fork();
     if (pid == 0) {
-        watchdog(300);
+        begin_child(300);
         mlb_engine *engine = init(SETTINGS("state_dir", state, "record.allow", "all", "queue.events", "1024", "store.flush_ms", "50"));
         struct rlimit limit = {600 << 10, RLIM_INFINITY};
         REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0, "setrlimit");

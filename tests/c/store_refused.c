@@ -34,7 +34,7 @@ static void read_only(void) {
     const char *state = folder("read-only", 0500);
     pid_t pid = fork();
     if (pid == 0) {
-        watchdog(60);
+        begin_child(60);
         if (geteuid() == 0) { /* root writes everywhere */
             const char *above = scratch();
             EXPECT(chown(state, 65534, 65534) == 0 && chown(above, 65534, 65534) == 0, "chown");
@@ -87,11 +87,28 @@ static void not_a_directory(void) {
     expect_clear(fifo, "a FIFO");
 }
 
+/* Fine at init, gone when the worker comes. That is no other process's doing, and the status must not say so. */
+static void vanished(void) {
+    const char *parent = folder("vanishing", 0700), *state = format_path("%s/state", parent);
+    mlb_engine *engine = init(SETTINGS("state_dir", state, "record.allow", "all", "store.flush_ms", "50"));
+    REQUIRE(rmdir(parent) == 0, "rmdir");
+    ask_many(engine, "vanished", 0, 200);
+    for (int round = 0; round < 3; round++) {
+        mlb_status status = mlb_flush(engine, 3000);
+        EXPECT(status == MLB_E_IO || status == MLB_E_TIMEOUT, "flush to a directory that cannot be made: %s", mlb_strerror((int)status));
+    }
+    EXPECT(strstr(sink_error(engine), state), "\"%s\" does not name the path", sink_error(engine));
+    folder("vanishing", 0700);
+    EXPECT(flush_patiently(engine) == MLB_OK, "flush after it came back: %s", sink_error(engine));
+    EXPECT(sql(state, "select count(*) from event") == 200, "rows are missing");
+    end(engine);
+}
+
 /* In a process of its own, so that a hang is the failure of one case. */
 static void try_odd(const char *state, const char *what) {
     pid_t pid = fork();
     if (pid == 0) {
-        watchdog(30);
+        begin_child(30);
         mlb_engine *engine = NULL;
         char err[300] = "";
         if (try_init(SETTINGS("state_dir", state, "record.allow", "all"), &engine, err, sizeof err) == MLB_OK) {
@@ -134,6 +151,7 @@ int main(void) {
     read_only();
     open_to_others();
     not_a_directory();
+    vanished();
     odd_entries();
     return finish();
 }

@@ -95,6 +95,11 @@ void watchdog(unsigned seconds) {
     alarm(seconds);
 }
 
+void begin_child(unsigned seconds) {
+    failures = 0;
+    watchdog(seconds);
+}
+
 void expect_child(pid_t child, const char *what) {
     int status = 0;
     pid_t ended;
