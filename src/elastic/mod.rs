@@ -18,6 +18,7 @@
 //! | `settings.rs` | the settings, checked |
 //! | `document.rs` | verdicts, summaries and names to vet as JSON |
 //! | `bulk.rs` | bulk bodies out, bulk answers in |
+//! | `redact.rs` | servers' texts made fit to be shown |
 //! | `retry.rs` | what came back -> what to do; waiting times; no I/O, no clock |
 //! | `http.rs` | requests over ureq, the only file that names it; nodes and their health |
 //! | `setup.rs` | what kind of server it is; templates, lifecycle policies, data streams |
@@ -25,8 +26,12 @@
 //! | `forward.rs` | the loop |
 //! | `control.rs` | what other threads may ask and see |
 
+pub mod bulk;
 pub mod control;
 pub mod document;
+pub mod http;
+pub mod redact;
+pub mod retry;
 pub mod settings;
 
 pub use control::{Control, Counters, Status};
