@@ -140,6 +140,7 @@ const CLEAN_ANSWERS: u32 = 32;
 pub struct Sender {
     /// Name of the data stream; answers must come from one of its backing indices.
     stream: String,
+    compresses: bool,
     max_documents: usize,
     max_bytes: usize,
     /// How many documents were too many for a busy server; beyond half of it, growth is slow.
@@ -170,6 +171,7 @@ impl Sender {
     pub fn new(stream: String) -> Sender {
         Sender {
             stream,
+            compresses: true,
             max_documents: MAX_DOCUMENTS,
             max_bytes: MAX_BYTES,
             overloaded_at: usize::MAX,
@@ -182,6 +184,16 @@ impl Sender {
             suspects: HashMap::new(),
             server_failures: HashMap::new(),
         }
+    }
+
+    /// The data stream's name.
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// Whether bodies are to be compressed.
+    pub fn compresses(&self) -> bool {
+        self.compresses
     }
 
     /// How many documents, and bytes of them, to take from the outbox.
@@ -256,21 +268,14 @@ impl Sender {
 
     fn judge_failure(&mut self, failure: &Failure) -> Decision {
         self.failures = self.failures.saturating_add(1);
-        let decision = match failure {
-            Failure::Unreachable(text) => Decision::new(BACKOFF, text),
-            Failure::Certificate(text) | Failure::Setting(text) => {
-                Decision { remedy: Some(Remedy::Credentials), ..Decision::new(SLOW, text) }
+        if matches!(failure, Failure::Unanswered(_)) {
+            self.unanswered = self.unanswered.saturating_add(1);
+            if self.unanswered > 1 {
+                // Some servers cut the connection instead of answering 413, slow ones need less at a time.
+                self.halve();
             }
-            Failure::Unanswered(text) => {
-                self.unanswered = self.unanswered.saturating_add(1);
-                if self.unanswered > 1 {
-                    // Some servers cut the connection instead of answering 413, slow ones need less at a time.
-                    self.halve();
-                }
-                Decision::new(BACKOFF, text)
-            }
-        };
-        Decision { health: Health::Bad, ..decision }
+        }
+        without_answer(failure)
     }
 
     /// A success that is none: a login page, a body cut short, items of other documents.
@@ -324,6 +329,11 @@ impl Sender {
                     "refuses bulk requests ({told}); check the path in elasticsearch.urls and any proxy"
                 ),
             ),
+            415 if self.compresses => {
+                self.compresses = false;
+                self.failures = 0;
+                Decision::new(Wait::No, format!("takes no compressed body ({told}); sending plain"))
+            }
             406 | 415 => Decision::new(
                 SLOW,
                 format!(
@@ -655,7 +665,7 @@ impl Class {
 }
 
 /// Status, word and reason of an item, fit to be shown.
-fn told_item(item: &Item) -> String {
+pub(super) fn told_item(item: &Item) -> String {
     told(item.status, item.error.as_ref().unwrap_or(&ServerError::default()))
 }
 
@@ -677,4 +687,59 @@ fn retry_after(answer: &Answer, now: i64) -> Option<Duration> {
         }
     };
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_LONGEST))
+}
+
+/// Something stands in the way that only a person can remove.
+pub(super) fn waiting(text: &str, remedy: Option<Remedy>) -> Decision {
+    Decision { remedy, ..Decision::new(SLOW, text) }
+}
+
+/// An answer that no Elasticsearch or OpenSearch would give.
+pub(super) fn strange(text: &str) -> Decision {
+    Decision {
+        health: Health::Bad,
+        ..Decision::new(SLOW, format!("{text}; is there a proxy in between?"))
+    }
+}
+
+/// What to do about a request other than a bulk request that did not succeed. `doing` is the request, for the text.
+pub(super) fn obstacle(came: &Result<Answer, Failure>, doing: &str) -> Decision {
+    let answer = match came {
+        Ok(answer) => answer,
+        Err(failure) => return without_answer(failure),
+    };
+    let told = format!("{doing}: {}", told_answer(answer));
+    match answer.status {
+        401 | 403 => {
+            credentials(format!("no permission ({told}); check the credentials and the role"))
+        }
+        408 | 425 | 429 => Decision::new(BACKOFF, format!("busy ({told})")),
+        500..=599 => {
+            Decision { health: Health::Bad, ..Decision::new(BACKOFF, format!("failing ({told})")) }
+        }
+        _ => Decision::new(
+            SLOW,
+            format!("unexpected answer ({told}); check elasticsearch.urls and any proxy"),
+        ),
+    }
+}
+
+fn without_answer(failure: &Failure) -> Decision {
+    let decision = match failure {
+        Failure::Unreachable(text) | Failure::Unanswered(text) => Decision::new(BACKOFF, text),
+        Failure::Certificate(text) | Failure::Setting(text) => {
+            Decision { remedy: Some(Remedy::Credentials), ..Decision::new(SLOW, text) }
+        }
+    };
+    Decision { health: Health::Bad, ..decision }
+}
+
+/// Status and error of an answer, fit to be shown.
+pub(super) fn told_answer(answer: &Answer) -> String {
+    told(answer.status, &ServerError::of_request(&answer.body))
+}
+
+/// Whether the server has no such API at all.
+pub(super) fn is_no_handler(answer: &Answer) -> bool {
+    ServerError::of_request(&answer.body).reason.contains("no handler found")
 }
