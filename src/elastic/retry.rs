@@ -382,7 +382,8 @@ impl Sender {
         let failures = self.failures;
         let decision = self.narrow(sent, node, TOO_BUSY_FOR, told);
         self.failures = failures;
-        self.overloaded_at = sent.len();
+        // Refused alone, it may be the document: others are to be tried in large numbers again.
+        self.overloaded_at = if sent.len() > 1 { sent.len() } else { usize::MAX };
         self.max_documents = self.max_documents.min(sent.len());
         Decision { wait: BACKOFF, ..decision }
     }
@@ -445,6 +446,12 @@ impl Sender {
             }
             self.failures = self.failures.saturating_add(1);
             return self.narrow(sent, node, REFUSED_ALONE, told);
+        }
+        if let ([_], [Class::Overloaded], [item]) =
+            (sent, classes.as_slice(), bulk.items.as_slice())
+        {
+            self.failures = self.failures.saturating_add(1);
+            return self.judge_overload(sent, node, format!("overloaded ({})", told_item(item)));
         }
         let mut decision = Decision { trouble: None, ..Decision::new(Wait::No, "") };
         let mut overloaded = false;
@@ -611,8 +618,8 @@ fn is_about_one_document(error: &ServerError) -> bool {
             | "json_parse_exception"
             | "unexpected_end_of_input_exception"
             | "stream_read_exception"
+            | "x_content_e_o_f_exception"
             | "x_content_parse_exception"
-            | "xcontent_parse_exception"
             | "parse_exception"
     ) || error.reason.starts_with("Malformed action")
 }

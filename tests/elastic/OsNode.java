@@ -12,7 +12,7 @@ import org.opensearch.plugins.PluginInfo;
  * The file HOME/url appears once HTTP answers. Plugins lie unpacked in HOME/plugins.
  */
 public class OsNode {
-    /** Modules, as package and simple name; the 3.x line calls FooPlugin FooModulePlugin. */
+    /** Modules, as package and simple name; the 3.x line calls FooPlugin FooModulePlugin. The first is needed, lane os1 has no more. */
     static final String[] MODULES = {"transport.Netty4", "painless.Painless", "ingest.common.IngestCommon",
         "analysis.common.CommonAnalysis", "index.mapper.MapperExtras", "index.reindex.Reindex", "script.mustache.Mustache"};
 
@@ -26,6 +26,7 @@ public class OsNode {
     static List<Object> modules() throws ClassNotFoundException {
         List<Object> modules = new ArrayList<>();
         for (String module : MODULES) {
+            if (module != MODULES[0] && Version.CURRENT.major < 2) break;
             if (Version.CURRENT.major < 3) {
                 modules.add(Class.forName("org.opensearch." + module + "Plugin"));
             } else {
@@ -44,8 +45,7 @@ public class OsNode {
             .put("cluster.routing.allocation.disk.threshold_enabled", false);
         for (String pair : Arrays.asList(args).subList(1, args.length)) {
             String[] parts = pair.split("=", 2);
-            if (parts[1].contains(",")) settings.putList(parts[0], parts[1].split(","));
-            else settings.put(parts[0], parts[1]);
+            settings.put(parts[0], parts[1]);
         }
         Node node = new Embedded(settings.build(), modules());
         Runtime.getRuntime().addShutdownHook(new Thread(() -> {
