@@ -5,7 +5,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Shared between the forwarder and everybody else; one for each call of [`super::run`].
+/// Shared between the forwarder and everybody else; one for each call of [`super::Forwarder::run`].
 #[derive(Default)]
 pub struct Control {
     state: Mutex<State>,
@@ -28,7 +28,7 @@ pub struct Status {
     /// What keeps events from arriving, in words that an operator can act on; empty while they arrive. Never holds a
     /// secret or a client's address.
     pub error: String,
-    /// Numbers since [`super::run`] began.
+    /// Numbers since [`super::Forwarder::run`] began.
     pub counters: Counters,
 }
 

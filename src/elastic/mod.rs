@@ -1,13 +1,13 @@
 //! Delivery of stored events to Elasticsearch or OpenSearch.
 //!
-//! The store is the outbox: [`run`] takes what no node has acknowledged yet, oldest first, sends it, and tells the store
+//! The store is the outbox: [`Forwarder::run`] takes what no node has acknowledged yet, oldest first, sends it, and tells the store
 //! what became of it. Nothing else remembers what is to be sent, so a crash loses nothing that the store holds, and every
 //! resend carries the id of the first attempt. The forwarder runs in a thread of its own, because a node may hang for
 //! many seconds and the store must be flushed each second all the same.
 //!
 //! It guarantees: at least once into the data stream, and once per `event.id` unless the stream rolled over between two
 //! attempts; documents a server refuses for good become dead letters with the reason; what only an operator can mend
-//! (credentials, certificates, a wrong path) keeps everything and says so in [`Status::error`]; [`run`] returns within
+//! (credentials, certificates, a wrong path) keeps everything and says so in [`Status::error`]; `run` returns within
 //! about the close time that [`Control::close`] was given, whatever the node does. It never panics, logs nothing, reads
 //! no environment variable, and follows no redirect.
 //!
@@ -18,19 +18,30 @@
 //! | `settings.rs` | the settings, checked |
 //! | `document.rs` | verdicts, summaries and names to vet as JSON |
 //! | `bulk.rs` | bulk bodies out, bulk answers in |
+//! | `redact.rs` | servers' texts made fit to be shown |
 //! | `retry.rs` | what came back -> what to do; waiting times; no I/O, no clock |
-//! | `http.rs` | requests over ureq, the only file that names it; nodes and their health |
+//! | `http.rs` | requests over ureq, the only file that names it |
+//! | `nodes.rs` | which node gets the next request |
 //! | `setup.rs` | what kind of server it is; templates, lifecycle policies, data streams |
 //! | `vetting.rs` | the index in which administrators decide |
 //! | `forward.rs` | the loop |
 //! | `control.rs` | what other threads may ask and see |
 
+pub mod bulk;
 pub mod control;
 pub mod document;
+pub mod forward;
+pub mod http;
+pub mod nodes;
+pub mod redact;
+pub mod retry;
 pub mod settings;
+pub mod setup;
+pub mod vetting;
 
 pub use control::{Control, Counters, Status};
 pub use document::{SummaryRecord, VerdictRecord};
+pub use forward::Forwarder;
 pub use settings::Settings;
 
 use std::time::Duration;
@@ -53,7 +64,7 @@ pub enum Taken {
     Documents(Vec<Document>),
     /// Nothing to send before the wait was over.
     Nothing,
-    /// The store is going away; [`run`] returns.
+    /// The store is going away; [`Forwarder::run`] returns.
     Closing,
 }
 
