@@ -34,8 +34,8 @@ impl Cache {
         Cache { slots: (0..count).map(|_| slot()).collect() }
     }
 
-    /// How many entries it can hold.
-    pub fn capacity(&self) -> usize {
+    #[cfg(test)]
+    fn capacity(&self) -> usize {
         self.slots.len()
     }
 

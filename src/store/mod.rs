@@ -94,7 +94,7 @@ pub struct Hub {
     models: Mutex<sqlite::Models>,
     messages: Mutex<VecDeque<(Level, String)>>,
     has_message: AtomicBool,
-    store_error: Mutex<String>,
+    store_error: Mutex<Option<Error>>,
     forwarder: Mutex<Option<Arc<elastic::Control>>>,
 }
 
@@ -119,7 +119,7 @@ impl Hub {
             models: Mutex::new(sqlite::Models::new()),
             messages: Mutex::new(VecDeque::new()),
             has_message: AtomicBool::new(false),
-            store_error: Mutex::new(String::new()),
+            store_error: Mutex::new(None),
             forwarder: Mutex::new(None),
         })
     }
@@ -290,9 +290,8 @@ impl Hub {
         if self.is_forked() {
             return Error::Forked.to_string();
         }
-        let store = lock(&self.store_error).map(|text| text.clone()).unwrap_or_default();
-        if !store.is_empty() {
-            return store;
+        if let Some(error) = self.store_error() {
+            return error.to_string();
         }
         self.forwarder().map(|control| control.status().error).unwrap_or_default()
     }
@@ -301,17 +300,19 @@ impl Hub {
         lock(&self.forwarder)?.clone()
     }
 
-    fn set_store_error(&self, text: String) {
+    fn store_error(&self) -> Option<Error> {
+        lock(&self.store_error)?.clone()
+    }
+
+    fn set_store_error(&self, error: Option<Error>) {
         let Some(mut current) = lock(&self.store_error) else { return };
-        if *current == text {
-            return;
+        match (&*current, &error) {
+            (known, new) if known == new => return,
+            (_, Some(new)) => self.say(Level::Error, new.to_string()),
+            (Some(_), None) => self.say(Level::Notice, "store: works again".to_owned()),
+            (None, None) => {}
         }
-        if !text.is_empty() {
-            self.say(Level::Error, text.clone());
-        } else if !current.is_empty() {
-            self.say(Level::Notice, "store: works again".to_owned());
-        }
-        *current = text;
+        *current = error;
     }
 
     fn each_subscriber(&self, call: impl Fn(&dyn Subscriber)) {

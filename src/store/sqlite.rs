@@ -69,11 +69,12 @@ impl From<Error> for Failure {
 impl Failure {
     /// The failure with the store's place in its text, unless it is there already.
     pub fn at(self, state_dir: Option<&Path>) -> Failure {
-        let place = state_dir.map_or_else(
-            || "store in memory".to_owned(),
-            |path| database_path(path).display().to_string(),
-        );
-        let add = |text: String| if text.contains('/') { text } else { format!("{place}: {text}") };
+        let (folder, place) = match state_dir {
+            Some(path) => (path.display().to_string(), database_path(path).display().to_string()),
+            None => ("store in memory".to_owned(), "store in memory".to_owned()),
+        };
+        let add =
+            |text: String| if text.contains(&folder) { text } else { format!("{place}: {text}") };
         let error = match self.error {
             Error::Io(text) => Error::Io(add(text)),
             Error::Busy(text) => Error::Busy(add(text)),
@@ -1017,6 +1018,7 @@ impl Reader {
                 "no store here yet: it is made when the DNS server has classified its first name";
             return Err(Error::file(&path, reason));
         }
+        refuse_odd_files(&path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NOFOLLOW
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -1268,6 +1270,7 @@ pub fn overrides_at_rest(state_dir: &Path, held: bool) -> Result<Vec<Override>> 
     if !path.exists() {
         return Ok(Vec::new());
     }
+    refuse_odd_files(&path)?;
     let read = || -> rusqlite::Result<Vec<Override>> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
             | OpenFlags::SQLITE_OPEN_URI

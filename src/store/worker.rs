@@ -199,7 +199,7 @@ impl<'a> Worker<'a> {
         }
         match self.open() {
             Ok(store) => {
-                self.hub.set_store_error(String::new());
+                self.hub.set_store_error(None);
                 self.greet(store);
             }
             Err(failure) => self.store_failed(failure),
@@ -261,7 +261,7 @@ impl<'a> Worker<'a> {
         if !busy {
             self.hub.stats.counters.store_errors.fetch_add(1, Relaxed);
         }
-        self.hub.set_store_error(failure.error.to_string());
+        self.hub.set_store_error(Some(failure.error));
         let Some(directory) = self.hub.state_dir.clone().filter(|_| failure.corrupt) else {
             return;
         };
@@ -285,7 +285,7 @@ impl<'a> Worker<'a> {
                 );
                 self.hub.say(Level::Error, text);
             }
-            Err(error) => self.hub.set_store_error(error.to_string()),
+            Err(error) => self.hub.set_store_error(Some(error)),
         }
     }
 
@@ -342,7 +342,7 @@ impl<'a> Worker<'a> {
                 self.rows_since_bounds += written.stored;
                 self.lost_before = lost;
                 self.batch.clear();
-                self.hub.set_store_error(String::new());
+                self.hub.set_store_error(None);
             }
             Err(failure) => self.store_failed(failure),
         }
@@ -363,15 +363,15 @@ impl<'a> Worker<'a> {
         }
         let delivered = !in_memory || self.hub.stats.counters.pending.load(Relaxed) == 0;
         let done = stored && delivered || !Worker::wants_store(settings);
-        let error = lock(&self.hub.store_error).map(|text| text.clone()).unwrap_or_default();
-        let held = self.store.is_none() && !error.is_empty();
+        let error = self.hub.store_error();
+        let cannot_open = error.clone().filter(|_| self.store.is_none());
         self.flushes.retain(|flush| {
             let answer = if done {
                 Ok(())
-            } else if held {
-                Err(Error::Busy(error.clone()))
+            } else if let Some(error) = &cannot_open {
+                Err(error.clone())
             } else if Instant::now() >= flush.until {
-                Err(Error::Timeout(error.clone()))
+                Err(error.clone().unwrap_or_else(|| Error::Timeout("the store is slow".to_owned())))
             } else {
                 return true;
             };
@@ -534,7 +534,7 @@ impl<'a> Worker<'a> {
                 self.show_forwarder(Some(Arc::clone(&control)));
                 self.forwarder = Some(Forwarder { control, settings: wanted.clone() });
             }
-            Err(error) => self.hub.set_store_error(error.to_string()),
+            Err(error) => self.hub.set_store_error(Some(error)),
         }
     }
 
