@@ -68,7 +68,7 @@ static void on_stack(struct job *job, const char *what) {
     REQUIRE(!error, "%s: a thread of %zu bytes: %s", what, job->size, strerror(error));
     join_thread(thread);
     size_t unused = 0;
-    while (unused < job->size && memory[page + unused] == 0xa5)
+    while (!getenv("MLB_QUICK") /* to valgrind the stack of a thread that has ended is nobody's memory */ && unused < job->size && memory[page + unused] == 0xa5)
         unused++;
     job->used = job->size - unused;
     pthread_attr_destroy(&attributes);
