@@ -23,7 +23,6 @@ server:
     use-syslog: no
     do-not-query-localhost: no
     module-config: "python validator iterator"
-    {extra}
 remote-control:
     control-enable: no
 forward-zone:
@@ -40,19 +39,19 @@ class Unbound(Server):
     name = "unbound"
     user = "unbound"
     drop_rcode = "REFUSED"
-    extra = ""
 
     def write_config(self) -> None:
-        script = self.folder / SCRIPT.name
-        script.symlink_to(SCRIPT)
+        (self.folder / SCRIPT.name).symlink_to(SCRIPT)
+        self.write_unbound_conf()
+
+    def write_unbound_conf(self) -> None:
         self._config.write_text(
             _CONFIG.format(
                 folder=self.folder,
                 user=self.user if self.real_user else "",
                 port=self.port,
                 upstream=self.upstream_port,
-                script=script,
-                extra=self.extra,
+                script=self.folder / SCRIPT.name,
             )
         )
 
@@ -67,12 +66,12 @@ class Unbound(Server):
         return ["unbound-checkconf", str(self._config)]
 
     def environment(self) -> dict[str, str]:
-        return {"PYTHONPATH": f"{self.build.python_package}:{_unboundmodule_folder()}"}
+        return {"PYTHONPATH": f"{self.build.python_package}:{unboundmodule().parent}"}
 
 
 @cache
-def _unboundmodule_folder() -> Path:
+def unboundmodule() -> Path:
     """Where Debian put the module that Unbound does not find by itself."""
     listed = subprocess.run(["dpkg", "-L", "python3-unbound"], capture_output=True, text=True, check=True)
     (path,) = (line for line in listed.stdout.splitlines() if line.endswith("/unboundmodule.py"))
-    return Path(path).parent
+    return Path(path)
