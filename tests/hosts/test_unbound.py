@@ -59,7 +59,9 @@ def test_a_failure_inside_lets_the_query_pass_and_is_logged_once(server) -> None
     assert running.log().count("error: mlbridge: PanicError") == 1
 
 
-def test_the_library_s_messages_are_in_unbound_s_log(server_class: type[Unbound], build, upstream, folder: Path) -> None:
+def test_the_library_s_messages_are_in_unbound_s_log(
+    server_class: type[Unbound], build, upstream, folder: Path
+) -> None:
     running = server_class(build, folder, upstream.port, RECORD_ALL)
     damaged = running.state_dir / "mlbridge.db"
     damaged.write_bytes(b"not a database" * 100)
