@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from servers.base import Server
-from servers.unbound import SCRIPT, Unbound, unboundmodule
+from servers.unbound import BINDING, SCRIPT, Unbound, unboundmodule
 from support.process import wait_until
 from support.upstream import ADDRESS4
 from test_servers import EVIL, GOOD, RECORD_ALL, assert_passed, block_list
@@ -76,7 +76,7 @@ def test_the_library_s_messages_are_in_unbound_s_log(
 
 
 class Installed(Unbound):
-    """Laid out as the README's installation: code in one folder, links and settings in another, no PYTHONPATH."""
+    """Laid out as the README's installation: code in one folder, links and the sample settings in another."""
 
     def write_config(self) -> None:
         code = self.folder / "lib"
@@ -86,14 +86,26 @@ class Installed(Unbound):
         (self.folder / "unboundmodule.py").symlink_to(unboundmodule())
         self.write_unbound_conf()
 
+    def write_settings(self, settings: object) -> None:
+        sample = (BINDING / "mlbridge.toml").read_text()
+        sample = sample.replace("/var/lib/unbound/mlbridge", str(self.state_dir)).replace(
+            "/etc/unbound", str(self.folder)
+        )
+        self.settings_file.write_text(sample)
+
     def environment(self) -> dict[str, str]:
         return {}
 
 
-def test_the_installation_with_links_needs_no_python_path(build, upstream, folder: Path, block_list) -> None:
-    installed = Installed(build, folder, upstream.port, block_list, real_user=True)
+def test_the_installation_with_links_and_the_samples_needs_no_python_path(build, upstream, folder: Path) -> None:
+    installed = Installed(build, folder, upstream.port, {}, real_user=True)
     checked = installed.check()
     assert checked.returncode == 0, checked.stdout + checked.stderr
     with installed:
-        assert installed.ask(EVIL).rcode == "NXDOMAIN"
-        assert_passed(installed.ask(GOOD))
+        installed.mlbridge("vet", "add", EVIL, "--as", "malicious")
+
+        def judged() -> bool:
+            assert_passed(installed.ask(EVIL))
+            return ("block", "pass") in {(event.decision, event.action) for event in installed.store.events(EVIL)}
+
+        wait_until(judged, lambda: f"the sample's observe mode records nothing:\n{installed.log()}", 10)
