@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -41,6 +42,9 @@ def build(library: Path, out: Path) -> Path:
         ]
         subprocess.run([*command, "--wheel-dir", str(wheels), str(stage)], check=True)
         (built,) = wheels.iterdir()
+        if not built.name.startswith("mlbridge-"):
+            # Older setuptools do not read pyproject.toml and build something else without a word.
+            sys.exit(f"setuptools 66 or newer is needed, found {version('setuptools')}")
         return Path(shutil.copy(built, out / built.name))
 
 

@@ -92,7 +92,13 @@ def test_names_of_odd_bytes_and_of_full_length_are_answered_and_blocked(server, 
 
 
 def test_the_model_s_score_against_the_thresholds_decides(server, build) -> None:
-    names = ["www.wikipedia.org", "mail.example.com", "9f8a7xq2kz3vwj5p.example.com", "shop.example.net", "qzxkvj7w.info"]
+    names = [
+        "www.wikipedia.org",
+        "mail.example.com",
+        "9f8a7xq2kz3vwj5p.example.com",
+        "shop.example.net",
+        "qzxkvj7w.info",
+    ]
     with build.engine() as engine:
         ranked = sorted(zip(engine.score(names), names))
     (low, allowed), (middle, vetted), (high, blocked) = ranked[0], ranked[2], ranked[-1]
@@ -191,7 +197,9 @@ def test_a_reload_with_broken_settings_keeps_the_last_good_ones(server, block_li
         seen = running.log().count("stay in force")
         running.reload()
         wait_until(
-            lambda seen=seen: running.log().count("stay in force") > seen, lambda: f"no word of it:\n{running.log()}", 10
+            lambda seen=seen: running.log().count("stay in force") > seen,
+            lambda: f"no word of it:\n{running.log()}",
+            10,
         )
         wait_until(running.answering, lambda: f"no answers:\n{running.log()}", 10)
         answer = running.ask(EVIL)
@@ -286,7 +294,7 @@ def test_under_load_every_query_gets_its_answer_and_is_counted(server, block_lis
     names = [f"host{number}.{EVIL if number % 10 == 0 else 'example'}" for number in range(2000)]
     queries.write_text("".join(f"{name} A\n" for name in names))
     before = running.queries_counted()
-    command = ["dnsperf", "-s", "127.0.0.1", "-p", str(running.port), "-d", str(queries), "-n", "5", "-c", "8", "-q", "50"]
+    command = f"dnsperf -s 127.0.0.1 -p {running.port} -d {queries} -n 5 -c 8 -q 50".split()
     report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     fields = dict(line.strip().split(":", 1) for line in report.splitlines() if ":" in line)
     assert fields["Queries sent"].split()[0] == fields["Queries completed"].split()[0] == "10000"
@@ -299,7 +307,7 @@ def test_reloads_under_load_never_let_a_blocked_name_through(server, block_list,
     running = server({**block_list, **RECORD_ALL})
     queries = folder / "queries.txt"
     queries.write_text("".join(f"host{number}.{EVIL} A\n" for number in range(1000)))
-    command = ["dnsperf", "-s", "127.0.0.1", "-p", str(running.port), "-d", str(queries), "-l", "4", "-q", "20", "-Q", "2000"]
+    command = f"dnsperf -s 127.0.0.1 -p {running.port} -d {queries} -l 4 -q 20 -Q 2000".split()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as load:
         for ttl in range(1, 7):
             # Every second time settings that fail: the last good ones must hold meanwhile.

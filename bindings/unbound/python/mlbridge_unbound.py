@@ -1,8 +1,9 @@
 """mlbridge in Unbound: the script for `python-script`, for Debian's stock `unbound` with `python3-unbound`.
 
 Each client's query is judged before it is resolved and answered as the verdict says; queries that Unbound makes for
-itself are left alone. Answers from the message cache never reach a module, so a callback judges them: they are recorded
-like all others, and where the verdict is no longer "pass" the cache entry is expired, so that the next query is blocked.
+itself are left alone. Answers from the message cache never reach a module, so a callback judges them: they are
+recorded like all others, and where the verdict is no longer "pass" the cache entry is expired, so that the next query
+is blocked.
 
 The settings are in `mlbridge.toml` beside the script, as `python-script` names it (a symbolic link is not followed for
 that, so the script may live in /usr/lib and be linked from /etc/unbound). The package `mlbridge` is looked for in the
@@ -32,6 +33,7 @@ CALLBACK_OF_PROCESS = "MLBRIDGE_UNBOUND_CALLBACK"
 SECONDS_BETWEEN_REPORTS = 10.0
 MESSAGES_AT_ONCE = 16
 SEC_STATUS_INDETERMINATE = 2
+PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 
 _engine = None
 _last_report = -SECONDS_BETWEEN_REPORTS
@@ -128,12 +130,12 @@ def _make_answer(qstate, verdict):
     message = unboundmodule.DNSMessage(owner, qinfo.qtype, qinfo.qclass, flags)
     address = _sinkhole_address(verdict, qinfo.qtype) if action == mlbridge.Action.SINKHOLE else None
     if address is not None:
-        message.answer.append("%s %d IN %s %s" % (owner, verdict.ttl, qinfo.qtype_str, address))
+        message.answer.append(f"{owner} {verdict.ttl} IN {qinfo.qtype_str} {address}")
     else:
         # The SOA lets clients keep the negative answer (RFC 2308); it names the question itself, so that nothing
         # above or beside the name is denied.
-        soa = "%s %d IN SOA mlbridge.invalid. nobody.invalid. 1 3600 600 86400 %d"
-        message.authority.append(soa % (owner, verdict.ttl, verdict.ttl))
+        soa = f"mlbridge.invalid. nobody.invalid. 1 3600 600 86400 {verdict.ttl}"
+        message.authority.append(f"{owner} {verdict.ttl} IN SOA {soa}")
     if not message.set_return_msg(qstate):
         return False
     # Unchecked answers would become SERVFAIL where Unbound validates; nothing above secure is claimed (no AD bit).
@@ -158,8 +160,7 @@ def _presentation(qname):
     position = 0
     while qname[position]:
         end = position + 1 + qname[position]
-        label = qname[position + 1 : end]
-        labels.append("".join(chr(b) if chr(b).isalnum() and b < 128 or b in b"-_" else "\\%03d" % b for b in label))
+        labels.append("".join(chr(byte) if byte in PLAIN else f"\\{byte:03d}" for byte in qname[position + 1 : end]))
         position = end
     return ".".join(labels) + "."
 
@@ -227,4 +228,4 @@ def _report(error):
     now = time.monotonic()
     if now - _last_report >= SECONDS_BETWEEN_REPORTS:
         _last_report = now
-        _log(3, "%s: %s; the query passes" % (type(error).__name__, error))
+        _log(3, f"{type(error).__name__}: {error}; the query passes")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from .base import Server
 
-SCRIPT = Path(__file__).resolve().parents[3] / "bindings/unbound/python/mlbridge_unbound.py"
+BINDING = Path(__file__).resolve().parents[3] / "bindings/unbound/python"
+SCRIPT = BINDING / "mlbridge_unbound.py"
 
 _CONFIG = """\
 server:
@@ -22,37 +23,36 @@ server:
     verbosity: 1
     use-syslog: no
     do-not-query-localhost: no
-    module-config: "python validator iterator"
-    {extra}
 remote-control:
     control-enable: no
 forward-zone:
     name: "."
     forward-addr: 127.0.0.1@{upstream}
-python:
-    python-script: "{script}"
+include: "{folder}/mlbridge.conf"
 """
 
 
 class Unbound(Server):
-    """Unbound; the script and its settings are linked and laid out as bindings/unbound/python/README.md says."""
+    """Unbound with the sample configuration of bindings/unbound/python, the script linked from the tree."""
 
     name = "unbound"
     user = "unbound"
     drop_rcode = "REFUSED"
-    extra = ""
 
     def write_config(self) -> None:
-        script = self.folder / SCRIPT.name
-        script.symlink_to(SCRIPT)
+        (self.folder / SCRIPT.name).symlink_to(SCRIPT)
+        self.write_unbound_conf()
+
+    def write_unbound_conf(self) -> None:
+        # The sample that administrators copy, with this server's folder in place of Unbound's own.
+        sample = (BINDING / "mlbridge.conf").read_text()
+        (self.folder / "mlbridge.conf").write_text(sample.replace("/etc/unbound", str(self.folder)))
         self._config.write_text(
             _CONFIG.format(
                 folder=self.folder,
                 user=self.user if self.real_user else "",
                 port=self.port,
                 upstream=self.upstream_port,
-                script=script,
-                extra=self.extra,
             )
         )
 
@@ -61,18 +61,18 @@ class Unbound(Server):
         return self.folder / "unbound.conf"
 
     def command(self) -> list[str]:
-        return ["unbound", "-d", "-c", str(self._config)]
+        return ["/usr/sbin/unbound", "-d", "-c", str(self._config)]
 
     def check_command(self) -> list[str]:
-        return ["unbound-checkconf", str(self._config)]
+        return ["/usr/sbin/unbound-checkconf", str(self._config)]
 
     def environment(self) -> dict[str, str]:
-        return {"PYTHONPATH": f"{self.build.python_package}:{_unboundmodule_folder()}"}
+        return {"PYTHONPATH": f"{self.build.python_package}:{unboundmodule().parent}"}
 
 
 @cache
-def _unboundmodule_folder() -> Path:
+def unboundmodule() -> Path:
     """Where Debian put the module that Unbound does not find by itself."""
     listed = subprocess.run(["dpkg", "-L", "python3-unbound"], capture_output=True, text=True, check=True)
     (path,) = (line for line in listed.stdout.splitlines() if line.endswith("/unboundmodule.py"))
-    return Path(path).parent
+    return Path(path)

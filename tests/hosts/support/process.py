@@ -39,7 +39,7 @@ class Process:
         self._popen.send_signal(number)
 
     def stop(self) -> int:
-        """Ends the process with SIGTERM and gives its exit status; one that does not end is killed and that is an error."""
+        """Ends the process with SIGTERM and gives its exit status; one that does not end is an error, and killed."""
         if self.running:
             self.signal(signal.SIGTERM)
         return self._wait()

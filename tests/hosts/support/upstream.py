@@ -54,7 +54,7 @@ class Upstream:
         (folder / "root.zone").write_text(_ZONE)
         config = folder / "nsd.conf"
         config.write_text(_CONFIG.format(port=self.port, folder=folder))
-        self._process = Process(["nsd", "-d", "-c", str(config)], folder / "nsd.log")
+        self._process = Process(["/usr/sbin/nsd", "-d", "-c", str(config)], folder / "nsd.log")
         wait_until(lambda: answers(self.port), lambda: f"nsd does not answer:\n{self._process.output()}")
 
     def __enter__(self) -> Upstream:
