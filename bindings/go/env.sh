@@ -56,3 +56,15 @@ check_format() {
         exit 1
     fi
 }
+
+# A program with the static library needs no shared one, and no executable stack.
+check_static() {
+    if ldd "$1" | grep libmlbridge; then
+        echo "FAILED: $1 was linked statically and needs libmlbridge.so" >&2
+        exit 1
+    fi
+    if readelf -lW "$1" | grep 'GNU_STACK.* RWE '; then
+        echo "FAILED: $1 has an executable stack" >&2
+        exit 1
+    fi
+}
