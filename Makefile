@@ -61,8 +61,9 @@ test-go: static
 	bindings/coredns/test.sh
 
 # What takes too long for every change: real clusters at length, every route of the CoreDNS build, fuzzing.
-test-long: all
+test-long: static
 	$(CARGO) test --release --locked -- --ignored
+	bindings/coredns/test.sh --long
 	tests/fuzz/run
 
 bench: all

@@ -9,7 +9,7 @@ ROOT=$(cd ../.. && pwd)
 . ../go/env.sh
 need_go "CoreDNS benchmark" 1
 need_library
-need_programs "dnsperf python3" "dnsperf python3"
+"$ROOT/tests/prerequisites" dnsperf:dnsperf python3:python3
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

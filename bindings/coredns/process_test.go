@@ -486,21 +486,25 @@ func storedSum(t *testing.T, dir string) int {
 func TestQuitEndsAtOnceAndTheStoreLivesOn(t *testing.T) {
 	up := startUpstream(t)
 	dir := stateDir(t)
+	web := strconv.Itoa(freePort(t))
 	text := string(corefileFor("PORT", blockList(t)+"record.allow all\nstore.flush_ms 50\nstate_dir "+dir+"\n", up.addr))
-	p := launch(t, text)
-	expect(t, "127.0.0.1:"+p.port, "evil.example.", dns.RcodeNameError)
-	p.signal(t, syscall.SIGQUIT)
-	if code := p.end(t); code != 0 {
-		t.Errorf("exit code %d", code)
+	text = strings.Replace(text, "mlbridge", "prometheus 127.0.0.1:"+web+"\nmlbridge", 1)
+	judged := 0
+	for _, signal := range []syscall.Signal{syscall.SIGQUIT, syscall.SIGTERM} {
+		p := launch(t, text) // its question is judged too
+		expect(t, "127.0.0.1:"+p.port, "evil.example.", dns.RcodeNameError)
+		judged += 2
+		p.waitFor(t, "both verdicts are stored", func() bool {
+			_, metrics := get(t, web, "/metrics")
+			return number(t, metrics, `mlbridge_stored_total{[^}]*} (\d+)`) == 2
+		})
+		p.signal(t, signal)
+		if code := p.end(t); code != 0 {
+			t.Errorf("%v: exit code %d", signal, code)
+		}
 	}
-	again := launch(t, text)
-	expect(t, "127.0.0.1:"+again.port, "evil.example.", dns.RcodeNameError)
-	again.signal(t, syscall.SIGTERM)
-	if code := again.end(t); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
-	if sum := storedSum(t, dir); sum < 2 {
-		t.Errorf("the store counts %d queries after the second run", sum)
+	if sum := storedSum(t, dir); sum != judged {
+		t.Errorf("the store counts %d queries, %d were judged", sum, judged)
 	}
 }
 

@@ -20,21 +20,6 @@ need_go() {
     exit "${2:-0}"
 }
 
-# Installs Debian packages if their programs are missing: need_programs "PROGRAM..." "PACKAGE...".
-need_programs() {
-    for program in $1; do
-        if ! command -v "$program" >/dev/null; then
-            echo "installing $2 (for $program)"
-            # shellcheck disable=SC2086
-            apt-get install -y --no-install-recommends $2 >/dev/null || {
-                echo "FAILED: install the packages $2" >&2
-                exit 1
-            }
-            return
-        fi
-    done
-}
-
 # Sets CGO_LDFLAGS to link against the library that cargo has built.
 need_library() {
     LIB=${MLBRIDGE_LIB_DIR:-$ROOT/target/release}
@@ -53,6 +38,18 @@ check_format() {
     unformatted=$(gofmt -l .)
     if [ -n "$unformatted" ]; then
         echo "FAILED: run gofmt -w on: $unformatted" >&2
+        exit 1
+    fi
+}
+
+# A program with the static library needs no shared one, and no executable stack.
+check_static() {
+    if ldd "$1" | grep libmlbridge; then
+        echo "FAILED: $1 was linked statically and needs libmlbridge.so" >&2
+        exit 1
+    fi
+    if readelf -lW "$1" | grep 'GNU_STACK.* RWE '; then
+        echo "FAILED: $1 has an executable stack" >&2
         exit 1
     fi
 }

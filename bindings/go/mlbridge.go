@@ -128,6 +128,7 @@ func (e *Engine) Close() {
 		return
 	}
 	e.cleanup.Stop()
+	runtime.KeepAlive(e) // else the cleanup might be on its way already, and free the engine a second time
 	C.mlb_free(ptr)
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -310,6 +311,48 @@ func TestCloseWaitsForCallsAndEndsTheRest(t *testing.T) {
 		wg.Wait()
 		engine.Close() // again: nothing
 	}
+}
+
+func TestACollectedEngineIsFreedAndOneInUseIsNot(t *testing.T) {
+	dir := stateDir(t)
+	func() {
+		lost, err := mlbridge.Open(mlbridge.Config{Settings: map[string]string{"state_dir": dir, "record.allow": "all"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		classify(t, lost, "a.example")
+		if err := lost.Flush(10 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	if openBelow(t, dir) == 0 {
+		t.Fatal("the store was never open")
+	}
+	used := open(t, nil)
+	deadline := time.Now().Add(30 * time.Second)
+	for openBelow(t, dir) != 0 {
+		runtime.GC()
+		classify(t, used, "b.example")
+		if time.Now().After(deadline) {
+			t.Fatal("an engine that nobody has any more keeps its store open")
+		}
+	}
+}
+
+// openBelow counts this process's descriptors of files in a directory.
+func openBelow(t *testing.T, dir string) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := 0
+	for _, entry := range entries {
+		if target, err := os.Readlink("/proc/self/fd/" + entry.Name()); err == nil && strings.HasPrefix(target, dir) {
+			count++
+		}
+	}
+	return count
 }
 
 func TestAfterCloseEveryCallSaysSo(t *testing.T) {

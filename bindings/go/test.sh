@@ -7,7 +7,7 @@ ROOT=$(cd ../.. && pwd)
 . ./env.sh
 need_go "Go binding"
 need_library
-need_programs "pkg-config cc" "pkg-config gcc"
+"$ROOT/tests/prerequisites" pkg-config:pkg-config cc:gcc readelf:binutils
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -30,14 +30,12 @@ CGO_LDFLAGS="-Wl,-rpath,$LIB" go test -count=1 -tags mlbridge_pkgconfig -run 'Ve
 
 echo "go: linked statically"
 go test -c -o "$work/static.test" -tags mlbridge_static .
-if ldd "$work/static.test" | grep libmlbridge; then
-    echo "FAILED: the static program needs libmlbridge.so" >&2
-    exit 1
-fi
+check_static "$work/static.test"
 "$work/static.test" -test.run 'Verdicts|Example|Close'
 
 echo "c: linked statically by mlbridge.pc's Libs.private"
 private=$(sed -n 's/^Libs.private: //p' "$work/mlbridge.pc")
 # shellcheck disable=SC2086,SC2046
 cc $(pkg-config --cflags mlbridge) testdata/scores.c "$LIB/libmlbridge.a" $private -o "$work/scores"
+check_static "$work/scores"
 "$work/scores" "$ROOT/models/seed2020" example.org >/dev/null
