@@ -6,7 +6,7 @@
 use super::bulk::{self, BulkAnswer};
 use super::control::{Control, Paused};
 use super::document::{self, SummaryRecord};
-use super::http::{self, Client, Content, Method};
+use super::http::{self, Client, Content, Limits, Method};
 use super::nodes::{Next, Nodes};
 use super::retry::{self, Answer, Decision, Failure, Health, Remedy, Sender, Wait};
 use super::setup::{self, Mode, Ready};
@@ -45,8 +45,16 @@ impl Forwarder {
     /// [`crate::Error::Config`] or [`crate::Error::Io`], naming the setting.
     pub fn new(settings: Settings, identity: Identity) -> Result<Forwarder> {
         settings.check()?;
-        let client = Client::new(&settings)?;
+        let client = Client::new(&settings, Limits::default())?;
         Ok(Forwarder { settings, identity, client })
+    }
+
+    /// The same with other limits of time: for tests.
+    pub fn with_limits(mut self, limits: Limits) -> Forwarder {
+        if let Ok(client) = Client::new(&self.settings, limits) {
+            self.client = client;
+        }
+        self
     }
 
     /// Runs until the outbox or the control says that it is time to end. To be called in a thread of its own, once.
@@ -251,7 +259,7 @@ impl<'c> Turns<'c> {
         let decision = self.sender.judge(&picked, body.len(), node, &came, unix_seconds());
         self.control.count(|counters| {
             counters.requests += 1;
-            counters.failed_requests += u64::from(!came.is_ok_and(|answer| answer.status < 300));
+            counters.failed_requests += u64::from(decision.settled == Settled::default());
             counters.sent += picked.len() as u64;
             counters.created += decision.created;
             counters.duplicates += decision.duplicates;
