@@ -723,14 +723,32 @@ fn decisions_come_back_in_time_and_only_if_allowed() {
 }
 
 #[test]
-fn a_summary_is_sent_and_repeated_until_it_arrives() {
-    // The first is due after a minute; see the unit test of its content. Here: none is sent before.
+fn summaries_hold_what_came_since_the_last_that_arrived() {
     let server = Server::start();
-    let outbox = Memory::default().with(1);
-    outbox.state().summary =
-        Some(SummaryRecord { time_ms: 1, classified: 5, ..SummaryRecord::default() });
-    let running = Running::start(settings(&[&server.url()]), &outbox);
-    outbox.until_empty();
+    let outbox = Memory::default();
+    let at = |time_ms: i64, classified: u64| SummaryRecord {
+        time_ms,
+        classified,
+        ..SummaryRecord::default()
+    };
+    outbox.state().summary = Some(at(1000, 5));
+    let forwarder =
+        mlbridge::elastic::Forwarder::new(settings(&[&server.url()]), support::identity());
+    let forwarder = forwarder.unwrap().with_summary_every(Duration::from_millis(50));
+    let running = Running::of(forwarder, &outbox);
+    let stored = || {
+        let state = server.state();
+        let summaries =
+            state.stored.get("metrics-mlbridge.summary-default").cloned().unwrap_or_default();
+        summaries
+            .into_values()
+            .map(|(document, _)| document["mlbridge"]["classified"].clone())
+            .collect::<Vec<_>>()
+    };
+    until("the first arrives", || stored() == [json!(5)]);
+    outbox.state().summary = Some(at(2000, 12));
+    until("the second arrives", || stored() == [json!(5), json!(7)]);
+    assert_eq!(running.error(), "");
     running.end();
-    assert_eq!(server.state().stored.get("metrics-mlbridge.summary-default"), None);
+    server.check();
 }

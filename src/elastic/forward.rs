@@ -36,6 +36,7 @@ pub struct Forwarder {
     settings: Settings,
     identity: Identity,
     client: Client,
+    summary_every: Duration,
 }
 
 impl Forwarder {
@@ -46,7 +47,7 @@ impl Forwarder {
     pub fn new(settings: Settings, identity: Identity) -> Result<Forwarder> {
         settings.check()?;
         let client = Client::new(&settings, Limits::default())?;
-        Ok(Forwarder { settings, identity, client })
+        Ok(Forwarder { settings, identity, client, summary_every: SUMMARY })
     }
 
     /// The same with other limits of time: for tests.
@@ -55,6 +56,11 @@ impl Forwarder {
             self.client = client;
         }
         self
+    }
+
+    /// The same with another time between two summaries: for tests.
+    pub fn with_summary_every(self, summary_every: Duration) -> Forwarder {
+        Forwarder { summary_every, ..self }
     }
 
     /// Runs until the outbox or the control says that it is time to end. To be called in a thread of its own, once.
@@ -119,6 +125,7 @@ struct Turns<'c> {
 
 /// The summary that is to be sent, and the counters of the last one that arrived.
 struct Summary {
+    every: Duration,
     next: Instant,
     before: SummaryRecord,
     waiting: Option<(Document, SummaryRecord)>,
@@ -126,7 +133,7 @@ struct Summary {
 
 impl<'c> Turns<'c> {
     fn new(forwarder: Forwarder, control: &'c Control) -> Turns<'c> {
-        let Forwarder { settings, identity, client } = forwarder;
+        let Forwarder { settings, identity, client, summary_every } = forwarder;
         let now = Instant::now();
         control.on_interrupt(client.cutter());
         Turns {
@@ -139,7 +146,8 @@ impl<'c> Turns<'c> {
             ready: None,
             troubles: Default::default(),
             summary: Summary {
-                next: now + SUMMARY,
+                every: summary_every,
+                next: now + summary_every,
                 before: SummaryRecord::default(),
                 waiting: None,
             },
@@ -179,7 +187,7 @@ impl<'c> Turns<'c> {
                     return go;
                 }
                 self.side_work(outbox, node);
-                if !self.sender.is_full(taken.len()) && self.troubles.0.is_empty() {
+                if !self.sender.is_full(&taken) && self.troubles.0.is_empty() {
                     self.control.pause(LINGER.saturating_sub(begun.elapsed()), true);
                 }
                 Go::On
@@ -370,7 +378,7 @@ impl<'c> Turns<'c> {
         let now = Instant::now();
         let mut work: [Option<std::result::Result<(), String>>; 3] = [None, None, None];
         if self.summary.next <= now {
-            self.summary.next = now + SUMMARY;
+            self.summary.next = now + self.summary.every;
             work[0] = Some(self.send_summary(outbox, node));
         }
         if self.next_vetting <= now {

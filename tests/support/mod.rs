@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each test binary uses a part
 
+pub mod dashboards;
+pub mod node;
 pub mod outbox;
 pub mod server;
 pub mod tls;
@@ -49,7 +51,10 @@ impl Running {
     }
 
     pub fn with_limits(settings: Settings, outbox: &Memory, limits: Limits) -> Running {
-        let forwarder = Forwarder::new(settings, identity()).unwrap().with_limits(limits);
+        Running::of(Forwarder::new(settings, identity()).unwrap().with_limits(limits), outbox)
+    }
+
+    pub fn of(forwarder: Forwarder, outbox: &Memory) -> Running {
         let control = Arc::new(Control::new());
         let (mut outbox, for_thread) = (outbox.clone(), Arc::clone(&control));
         let thread = std::thread::spawn(move || forwarder.run(&mut outbox, &for_thread));
