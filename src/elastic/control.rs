@@ -37,7 +37,7 @@ pub struct Status {
 pub struct Counters {
     /// Bulk requests sent, whatever came back.
     pub requests: u64,
-    /// Bulk requests without a useful answer, or refused as a whole.
+    /// Bulk requests that settled no document: no answer, or refused as a whole.
     pub failed_requests: u64,
     /// Documents in all bulk requests sent: more than `created`, because some are sent again.
     pub sent: u64,

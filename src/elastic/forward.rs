@@ -6,7 +6,7 @@
 use super::bulk::{self, BulkAnswer};
 use super::control::{Control, Paused};
 use super::document::{self, SummaryRecord};
-use super::http::{self, Client, Content, Method};
+use super::http::{self, Client, Content, Limits, Method};
 use super::nodes::{Next, Nodes};
 use super::retry::{self, Answer, Decision, Failure, Health, Remedy, Sender, Wait};
 use super::setup::{self, Mode, Ready};
@@ -36,6 +36,7 @@ pub struct Forwarder {
     settings: Settings,
     identity: Identity,
     client: Client,
+    summary_every: Duration,
 }
 
 impl Forwarder {
@@ -45,8 +46,21 @@ impl Forwarder {
     /// [`crate::Error::Config`] or [`crate::Error::Io`], naming the setting.
     pub fn new(settings: Settings, identity: Identity) -> Result<Forwarder> {
         settings.check()?;
-        let client = Client::new(&settings)?;
-        Ok(Forwarder { settings, identity, client })
+        let client = Client::new(&settings, Limits::default())?;
+        Ok(Forwarder { settings, identity, client, summary_every: SUMMARY })
+    }
+
+    /// The same with other limits of time: for tests.
+    pub fn with_limits(mut self, limits: Limits) -> Forwarder {
+        if let Ok(client) = Client::new(&self.settings, limits) {
+            self.client = client;
+        }
+        self
+    }
+
+    /// The same with another time between two summaries: for tests.
+    pub fn with_summary_every(self, summary_every: Duration) -> Forwarder {
+        Forwarder { summary_every, ..self }
     }
 
     /// Runs until the outbox or the control says that it is time to end. To be called in a thread of its own, once.
@@ -111,6 +125,7 @@ struct Turns<'c> {
 
 /// The summary that is to be sent, and the counters of the last one that arrived.
 struct Summary {
+    every: Duration,
     next: Instant,
     before: SummaryRecord,
     waiting: Option<(Document, SummaryRecord)>,
@@ -118,7 +133,7 @@ struct Summary {
 
 impl<'c> Turns<'c> {
     fn new(forwarder: Forwarder, control: &'c Control) -> Turns<'c> {
-        let Forwarder { settings, identity, client } = forwarder;
+        let Forwarder { settings, identity, client, summary_every } = forwarder;
         let now = Instant::now();
         control.on_interrupt(client.cutter());
         Turns {
@@ -131,7 +146,8 @@ impl<'c> Turns<'c> {
             ready: None,
             troubles: Default::default(),
             summary: Summary {
-                next: now + SUMMARY,
+                every: summary_every,
+                next: now + summary_every,
                 before: SummaryRecord::default(),
                 waiting: None,
             },
@@ -171,7 +187,7 @@ impl<'c> Turns<'c> {
                     return go;
                 }
                 self.side_work(outbox, node);
-                if !self.sender.is_full(taken.len()) && self.troubles.0.is_empty() {
+                if !self.sender.is_full(&taken) && self.troubles.0.is_empty() {
                     self.control.pause(LINGER.saturating_sub(begun.elapsed()), true);
                 }
                 Go::On
@@ -251,7 +267,7 @@ impl<'c> Turns<'c> {
         let decision = self.sender.judge(&picked, body.len(), node, &came, unix_seconds());
         self.control.count(|counters| {
             counters.requests += 1;
-            counters.failed_requests += u64::from(!came.is_ok_and(|answer| answer.status < 300));
+            counters.failed_requests += u64::from(decision.settled == Settled::default());
             counters.sent += picked.len() as u64;
             counters.created += decision.created;
             counters.duplicates += decision.duplicates;
@@ -362,7 +378,7 @@ impl<'c> Turns<'c> {
         let now = Instant::now();
         let mut work: [Option<std::result::Result<(), String>>; 3] = [None, None, None];
         if self.summary.next <= now {
-            self.summary.next = now + SUMMARY;
+            self.summary.next = now + self.summary.every;
             work[0] = Some(self.send_summary(outbox, node));
         }
         if self.next_vetting <= now {

@@ -21,20 +21,39 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, http};
 
-/// Time for a look-up of a node's name.
-const RESOLVE: Duration = Duration::from_secs(2);
-/// Time for a connection and its TLS session.
-const CONNECT: Duration = Duration::from_secs(2);
-/// Time for the request's head.
-const SEND_HEAD: Duration = Duration::from_secs(10);
-/// Time for the request's body.
-const SEND_BODY: Duration = Duration::from_secs(30);
-/// Time until the answer begins. More than the 20 seconds that a server waits for a missing shard.
-const RECEIVE_HEAD: Duration = Duration::from_secs(60);
-/// Time for the answer's body.
-const RECEIVE_BODY: Duration = Duration::from_secs(30);
-/// Time for all of it.
-const WHOLE: Duration = Duration::from_secs(120);
+/// Longest times that parts of a request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// For a look-up of a node's name.
+    pub resolve: Duration,
+    /// For a connection and its TLS session.
+    pub connect: Duration,
+    /// For sending the request's head.
+    pub send_head: Duration,
+    /// For sending the request's body.
+    pub send_body: Duration,
+    /// Until the answer begins. More than the 20 seconds that a server waits for a missing shard.
+    pub receive_head: Duration,
+    /// For the answer's body.
+    pub receive_body: Duration,
+    /// For all of it.
+    pub whole: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            resolve: Duration::from_secs(2),
+            connect: Duration::from_secs(2),
+            send_head: Duration::from_secs(10),
+            send_body: Duration::from_secs(30),
+            receive_head: Duration::from_secs(60),
+            receive_body: Duration::from_secs(30),
+            whole: Duration::from_secs(120),
+        }
+    }
+}
+
 /// How long an unused connection is kept; many proxies cut them after a minute.
 const IDLE: Duration = Duration::from_secs(50);
 /// Most bytes of an answer's head.
@@ -71,6 +90,7 @@ pub enum Content {
 /// A client for the nodes of one cluster; one thread at a time.
 pub struct Client {
     urls: Vec<Url>,
+    limits: Limits,
     agent: Agent,
     authorization: Option<String>,
     /// What the files held, to see a change.
@@ -92,12 +112,12 @@ impl Client {
     /// # Errors
     /// [`Error::Io`] for a file that cannot be read, [`Error::Config`] for one that holds something else than it should;
     /// the text names the setting and the path.
-    pub fn new(settings: &Settings) -> Result<Client> {
+    pub fn new(settings: &Settings, limits: Limits) -> Result<Client> {
         let files = Files::read(settings)?;
-        let config = configure(settings, &files)?;
+        let config = configure(settings, &files, &limits)?;
         let agent = Agent::with_parts(config, DefaultConnector::new(), Lookup);
         let authorization = authorization(settings, &files)?;
-        Ok(Client { urls: settings.urls.clone(), agent, authorization, files })
+        Ok(Client { urls: settings.urls.clone(), limits, agent, authorization, files })
     }
 
     /// Reads the files again; `true` if one of them has changed. After an error the old contents stay.
@@ -108,7 +128,7 @@ impl Client {
         if Files::read(settings)? == self.files {
             return Ok(false);
         }
-        *self = Client::new(settings)?;
+        *self = Client::new(settings, self.limits)?;
         Ok(true)
     }
 
@@ -138,7 +158,9 @@ impl Client {
         let Some(url) = self.urls.get(node) else {
             return Err(Failure::Setting("elasticsearch.urls: is empty".to_owned()));
         };
-        let whole = most.map_or(WHOLE, |most| most.min(WHOLE)).max(Duration::from_millis(1));
+        let whole = most
+            .map_or(self.limits.whole, |most| most.min(self.limits.whole))
+            .max(Duration::from_millis(1));
         let address = format!("{url}{path}");
         self.exchange(method, &address, body, whole).map_err(|error| explain(url, error))
     }
@@ -169,12 +191,17 @@ impl Client {
             }
         }
         let agent = &self.agent;
-        let mut response = match body {
-            Some((_, bytes)) => {
+        let mut response = match (body, method) {
+            (Some((_, bytes)), _) => {
                 let request = agent.configure_request(request.body(bytes)?);
                 agent.run(request.timeout_global(Some(whole)).build())?
             }
-            None => {
+            // An empty body, with its length: without any, ureq would announce one in chunks.
+            (None, Method::Put | Method::Post) => {
+                let request = agent.configure_request(request.body(&[][..])?);
+                agent.run(request.timeout_global(Some(whole)).build())?
+            }
+            (None, Method::Get) => {
                 let request = agent.configure_request(request.body(())?);
                 agent.run(request.timeout_global(Some(whole)).build())?
             }
@@ -246,7 +273,7 @@ fn authorization(settings: &Settings, files: &Files) -> Result<Option<String>> {
     Ok(Some(value))
 }
 
-fn configure(settings: &Settings, files: &Files) -> Result<ureq::config::Config> {
+fn configure(settings: &Settings, files: &Files, limits: &Limits) -> Result<ureq::config::Config> {
     let root_certs = match &files.ca {
         Some(pem) => RootCerts::from(authorities(settings, pem)?),
         None => RootCerts::WebPki,
@@ -277,17 +304,17 @@ fn configure(settings: &Settings, files: &Files) -> Result<ureq::config::Config>
         .user_agent(concat!("mlbridge/", env!("CARGO_PKG_VERSION")))
         .accept("application/json")
         .accept_encoding("")
-        .timeout_global(Some(WHOLE))
-        .timeout_per_call(Some(WHOLE))
+        .timeout_global(Some(limits.whole))
+        .timeout_per_call(Some(limits.whole))
         .timeout_per_read(None)
         .timeout_per_write(None)
-        .timeout_resolve(Some(RESOLVE))
-        .timeout_connect(Some(CONNECT))
-        .timeout_send_request(Some(SEND_HEAD))
-        .timeout_await_100(Some(SEND_HEAD))
-        .timeout_send_body(Some(SEND_BODY))
-        .timeout_recv_response(Some(RECEIVE_HEAD))
-        .timeout_recv_body(Some(RECEIVE_BODY))
+        .timeout_resolve(Some(limits.resolve))
+        .timeout_connect(Some(limits.connect))
+        .timeout_send_request(Some(limits.send_head))
+        .timeout_await_100(Some(limits.send_head))
+        .timeout_send_body(Some(limits.send_body))
+        .timeout_recv_response(Some(limits.receive_head))
+        .timeout_recv_body(Some(limits.receive_body))
         .max_response_header_size(HEAD_BYTES)
         .input_buffer_size(64 << 10)
         .output_buffer_size(64 << 10)
@@ -373,7 +400,7 @@ fn explain(url: &Url, error: ureq::Error) -> Failure {
             Failure::Unreachable(text("the look-up of the host name took too long"))
         }
         ureq::Error::Timeout(Timeout::Connect) => {
-            Failure::Unreachable(text("no connection within 2 seconds"))
+            Failure::Unreachable(text("no connection in time"))
         }
         ureq::Error::Timeout(_) => Failure::Unanswered(text("no whole answer in time")),
         ureq::Error::BodyExceedsLimit(_) | ureq::Error::LargeResponseHeader(..) => {
@@ -391,7 +418,8 @@ fn explain_tls(url: &Url, error: &rustls::Error) -> Failure {
     let text = |what: &str| Failure::Certificate(format!("elasticsearch.urls: {url}: {what}"));
     match error {
         Error::InvalidCertificate(reason) => match reason {
-            CertificateError::UnknownIssuer => {
+            // A signature that does not fit: another authority of the same name.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 text("certificate not trusted; set elasticsearch.ca_file")
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
@@ -414,6 +442,7 @@ fn explain_tls(url: &Url, error: &rustls::Error) -> Failure {
             | AlertDescription::CertificateRevoked
             | AlertDescription::UnsupportedCertificate
             | AlertDescription::AccessDenied
+            | AlertDescription::DecryptError
             | AlertDescription::HandshakeFailure,
         ) => text(&format!(
             "the node does not accept the client's certificate ({error}); check elasticsearch.client_cert"
@@ -469,7 +498,7 @@ impl Resolver for Lookup {
             .spawn(look_up)
             .map_err(|error| unresolved(format!("no thread for the look-up: {error}")))?;
         let addresses = receiver
-            .recv_timeout((*timeout.after).min(RESOLVE))
+            .recv_timeout(*timeout.after)
             .map_err(|_| ureq::Error::Timeout(ureq::Timeout::Resolve))?
             .map_err(|error| unresolved(format!("the host name was not found: {error}")))?;
         addresses.into_iter().take(ADDRESSES).for_each(|address| found.push(address));

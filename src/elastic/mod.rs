@@ -214,7 +214,16 @@ pub struct Identity {
     pub store: String,
 }
 
-/// Runs the forwarder until it is told to end.
-pub fn run(_settings: &Settings, _identity: &Identity, _outbox: impl Outbox, control: &Control) {
-    control.set_ended();
+/// Runs a forwarder until the control or the outbox tells it to end, in a thread of its own. Files that cannot be read
+/// are tried again each minute.
+pub fn run(settings: &Settings, identity: &Identity, mut outbox: impl Outbox, control: &Control) {
+    loop {
+        match Forwarder::new(settings.clone(), identity.clone()) {
+            Ok(forwarder) => return forwarder.run(&mut outbox, control),
+            Err(error) => control.set_error(&error.to_string()),
+        }
+        if control.pause(Duration::from_secs(60), false) == control::Paused::Closing {
+            return control.set_ended();
+        }
+    }
 }

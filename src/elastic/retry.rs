@@ -203,9 +203,10 @@ impl Sender {
         (documents, self.max_bytes.saturating_add(suspicious))
     }
 
-    /// Whether this many documents are as many as a request may hold.
-    pub fn is_full(&self, documents: usize) -> bool {
-        documents >= self.max_documents
+    /// Whether these documents are about as many as a request may hold.
+    pub fn is_full(&self, taken: &[Document]) -> bool {
+        let bytes: usize = taken.iter().map(|d| d.source.len() + bulk::overhead(d)).sum();
+        taken.len() >= self.max_documents || bytes >= self.max_bytes - self.max_bytes / 8
     }
 
     /// Which of the documents taken to send in one request: at least one of them, if there are any.

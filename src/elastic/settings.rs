@@ -74,6 +74,14 @@ impl Settings {
         check_namespace(&self.namespace)
     }
 
+    /// Reads the files that the settings name, as the forwarder will, and forgets them. Makes no connection.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Config`], naming the setting and the file.
+    pub fn check_files(&self) -> Result<()> {
+        super::http::Client::new(self, super::http::Limits::default()).map(drop)
+    }
+
     /// Host names of the nodes, lower case: names that the library must never block.
     pub fn hosts(&self) -> impl Iterator<Item = &str> {
         self.urls.iter().map(|url| url.host.as_str())
