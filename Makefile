@@ -49,6 +49,7 @@ test-c: all
 	tests/c/run
 	tests/c/run --valgrind
 	bindings/c/test
+	tests/readme
 
 test-python: all
 	bindings/python/test.sh
