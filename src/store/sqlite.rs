@@ -1441,3 +1441,245 @@ fn index_scope(scope: &str) -> String {
 fn random() -> Result<u64> {
     getrandom::u64().map_err(|error| Error::Io(format!("store: no random number: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elastic::{Cursor, Decided, Ruling, Settled, VetState};
+    use crate::verdict::Verdict;
+
+    fn event(name: &str, time: i64, decision: Decision) -> Event {
+        Event {
+            time,
+            name: name.parse().unwrap(),
+            client: Client::Address("192.0.2.0".parse().unwrap()),
+            client_mode: RecordClient::Truncate,
+            qtype: 1,
+            verdict: Verdict {
+                score: 0.75,
+                label: Label::Malicious,
+                decision,
+                model: 7,
+                ..Verdict::default()
+            },
+            scored: true,
+            thresholds: (0.5, 0.9),
+            group: None,
+        }
+    }
+
+    fn models() -> Models {
+        Models::from([(7, ("seed".to_owned(), "1".to_owned()))])
+    }
+
+    fn open(folder: &tempfile::TempDir) -> Database {
+        Database::open(folder.path()).unwrap()
+    }
+
+    #[test]
+    fn equal_verdicts_within_the_window_are_one_row() {
+        let mut database = Database::in_memory().unwrap();
+        let events = [
+            event("a.example", 1, Decision::Allow),
+            event("a.example", 2, Decision::Allow),
+            event("a.example", 3, Decision::Block),
+        ];
+        assert_eq!(
+            database.write(&events, 10_000, 0, &models()).unwrap(),
+            Written { stored: 2, coalesced: 1 }
+        );
+        let later = [
+            event("a.example", 9_000, Decision::Allow),
+            event("a.example", 20_000, Decision::Allow),
+        ];
+        assert_eq!(
+            database.write(&later, 10_000, 5, &models()).unwrap(),
+            Written { stored: 1, coalesced: 1 }
+        );
+        // Only what can no longer change may leave.
+        assert_eq!(database.pending(10, usize::MAX, 10_000, "h", "default").unwrap().len(), 0);
+        let documents = database.pending(10, usize::MAX, 10_003, "h", "default").unwrap();
+        assert_eq!(documents.len(), 2);
+        let text = String::from_utf8(documents[0].source.clone()).unwrap();
+        assert!(
+            text.contains("\"count\":3") && text.contains("\"registered_domain\":\"a.example\""),
+            "{text}"
+        );
+        database.close_windows(20_001).unwrap();
+        let documents = database.pending(10, usize::MAX, 20_001, "h", "default").unwrap();
+        assert!(String::from_utf8_lossy(&documents[2].source).contains("\"dropped_before\":5"));
+    }
+
+    #[test]
+    fn delivered_rows_leave_the_outbox_and_dead_letters_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = open(&folder);
+        let events: Vec<Event> =
+            (0..3).map(|n| event(&format!("n{n}.example"), n, Decision::Block)).collect();
+        database.write(&events, 0, 0, &models()).unwrap();
+        let documents = database.pending(10, usize::MAX, 100, "h", "default").unwrap();
+        let settled = Settled {
+            delivered: vec![documents[0].row],
+            dead: vec![(documents[1].row, "no".to_owned())],
+        };
+        assert_eq!(database.settle(&settled, 5).unwrap(), (1, 1));
+        assert_eq!(database.settle(&settled, 5).unwrap(), (0, 0), "settling twice changes nothing");
+        assert_eq!(database.count_pending().unwrap(), 1);
+
+        let mut reader = Reader::open(folder.path()).unwrap();
+        assert_eq!(reader.dead_letters(10).unwrap()[0].1, "no");
+        assert_eq!(reader.replay().unwrap(), 1);
+        assert_eq!(database.count_pending().unwrap(), 2);
+        drop(database);
+        let again = open(&folder);
+        assert_eq!((again.recovered, again.was_unclean), (2, true));
+    }
+
+    #[test]
+    fn ids_are_kept_and_never_equal() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ids = std::collections::HashSet::new();
+        for _ in 0..3 {
+            let mut database = open(&folder);
+            database
+                .write(
+                    &[
+                        event("a.example", 1, Decision::Block),
+                        event("b.example", 1, Decision::Block),
+                    ],
+                    0,
+                    0,
+                    &models(),
+                )
+                .unwrap();
+            ids.extend(
+                database
+                    .pending(100, usize::MAX, 100, "h", "default")
+                    .unwrap()
+                    .into_iter()
+                    .map(|document| document.id),
+            );
+            database.mark_clean().unwrap();
+        }
+        assert_eq!(ids.len(), 6);
+    }
+
+    #[test]
+    fn the_least_important_rows_leave_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = open(&folder);
+        let name = |n: i64| format!("{n}-{}.example", "x".repeat(50));
+        let events: Vec<Event> =
+            (0..6000).map(|n| event(&name(n), n, Decision::ALL[n as usize % 3])).collect();
+        database.write(&events, 0, 0, &models()).unwrap();
+        let size = database.size().unwrap();
+        let evicted = database.keep_within(size * 3 / 4, 0).unwrap();
+        assert!(evicted > 0);
+        let left = Reader::open(folder.path()).unwrap().overview().unwrap();
+        assert_eq!(left.by_decision[2], 2000, "{left:?}");
+        assert!(left.by_decision[0] < 2000, "{left:?}");
+        assert_eq!(left.events + evicted, 6000);
+        assert_eq!(
+            database.keep_within(u64::MAX, i64::MAX).unwrap() + evicted,
+            6000,
+            "all are too old"
+        );
+    }
+
+    #[test]
+    fn overrides_of_another_process_are_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = open(&folder);
+        assert!(database.changed_overrides().unwrap().is_none());
+        let mut reader = Reader::open(folder.path()).unwrap();
+        let one = Override {
+            name: "bad.example".parse().unwrap(),
+            class: Class::Malicious,
+            author: "me".to_owned(),
+            note: "why".to_owned(),
+            scope: Scope::All,
+            created: 5,
+            expires: Some(9),
+            from_index: false,
+        };
+        reader.add_override(&one).unwrap();
+        assert_eq!(database.changed_overrides().unwrap().unwrap(), std::slice::from_ref(&one));
+        assert!(database.changed_overrides().unwrap().is_none());
+        let told = database.to_vet(10).unwrap();
+        assert!(matches!(&told[0].state, VetState::Decided(ruling) if ruling.author == "me"));
+        database.vetting_written(&[told[0].key]).unwrap();
+        assert!(database.to_vet(10).unwrap().is_empty());
+        assert_eq!(reader.remove_override(&one.name, None, "me", 6).unwrap(), 1);
+        assert!(database.changed_overrides().unwrap().unwrap().is_empty());
+        assert!(matches!(
+            database.to_vet(10).unwrap()[0].state,
+            VetState::Withdrawn { at_ms: 6, .. }
+        ));
+    }
+
+    #[test]
+    fn decisions_of_the_index_are_kept_with_the_cursor() {
+        let mut database = Database::in_memory().unwrap();
+        let ruling = Ruling {
+            class: elastic::Class::Benign,
+            author: "them".to_owned(),
+            note: String::new(),
+            scope: String::new(),
+            at_ms: 3,
+            expires_ms: None,
+        };
+        let cursor = Cursor { index: "uuid".to_owned(), seq_no: 4 };
+        let decided = [Decided { name: "ok.example".to_owned(), ruling: Some(ruling) }];
+        let all = database.put_decided(&decided, &cursor).unwrap().unwrap();
+        assert!(all[0].from_index && all[0].class == Class::Benign && all[0].scope == Scope::All);
+        assert_eq!(database.cursor().unwrap(), cursor);
+        let back = [Decided { name: "ok.example".to_owned(), ruling: None }];
+        assert!(database.put_decided(&back, &cursor).unwrap().unwrap().is_empty());
+        assert!(database.put_decided(&[], &cursor).unwrap().is_none());
+    }
+
+    #[test]
+    fn names_to_vet_wait_in_the_queue_by_registered_domain() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = open(&folder);
+        let events =
+            [event("a.x.example", 1, Decision::Vet), event("b.x.example", 2, Decision::Vet)];
+        database.write(&events, 0, 0, &models()).unwrap();
+        let queue = Reader::open(folder.path()).unwrap().vetting_queue(10).unwrap();
+        assert_eq!((queue.len(), queue[0].0.as_str(), queue[0].4), (1, "x.example", 2));
+    }
+
+    #[test]
+    fn damaged_and_newer_files_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = database_path(folder.path());
+        std::fs::write(
+            &path,
+            "this is no database, and it is long enough to be read as a header of one".repeat(20),
+        )
+        .unwrap();
+        assert!(Database::open(folder.path()).err().unwrap().corrupt);
+        let aside = Database::set_aside(folder.path()).unwrap();
+        assert!(aside.exists() && !path.exists());
+        let database = open(&folder);
+        database.connection.pragma_update(None, "user_version", 99).unwrap();
+        drop(database);
+        let failure = Database::open(folder.path()).err().unwrap();
+        assert!(
+            !failure.corrupt && failure.error.to_string().contains("version 99"),
+            "{:?}",
+            failure.error
+        );
+    }
+
+    #[test]
+    fn reading_at_rest_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(overrides_at_rest(folder.path(), false).unwrap().is_empty());
+        drop(open(&folder));
+        let files = || std::fs::read_dir(folder.path()).unwrap().count();
+        let before = files();
+        assert!(overrides_at_rest(folder.path(), false).unwrap().is_empty());
+        assert_eq!(files(), before);
+    }
+}
