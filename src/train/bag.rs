@@ -8,21 +8,11 @@
 use super::adam::Adam;
 use super::encode::{Encoded, Sample};
 use super::run::Watch;
-use crate::model::kernel::{add_scaled, dot, layer, mul_add, relu, sigmoid};
+use crate::model::kernel::{add_scaled, dot, mul_add, sigmoid};
+use crate::model::ngram::net::{HIDDEN, INPUTS, Net, POOLED, Pass, SECOND, WIDTH, Weights};
 use crate::model::ngram::{CORE, DENSE, POOLS, SUB, WORD};
 use rand::RngCore;
 use rand_pcg::Pcg32;
-
-/// Numbers a row holds.
-pub const WIDTH: usize = 16;
-/// Numbers the three pools give.
-pub const POOLED: usize = POOLS * WIDTH;
-/// Inputs of the first layer.
-pub const INPUTS: usize = POOLED + DENSE;
-/// Outputs of the first layer.
-pub const HIDDEN: usize = 128;
-/// Outputs of the second layer.
-pub const SECOND: usize = 32;
 
 const ROW_STEP: f32 = 0.1;
 const ROW_START: f32 = 0.01;
@@ -34,63 +24,16 @@ const WORD_DROPOUT: f32 = 0.1;
 const TEACHER_WEIGHT: f32 = 0.1;
 const TEACHER_CLIP: f32 = 3.0;
 
-/// The perceptron's weights: `logit = out . relu(second . relu(first . x)) + skip . pooled + bias`.
-#[derive(Clone)]
-#[repr(C)]
-pub struct Net {
-    /// First layer, a row an input: core, sub-domain and word pools, then the dense numbers.
-    pub first: [[f32; HIDDEN]; INPUTS],
-    /// Its bias.
-    pub first_bias: [f32; HIDDEN],
-    /// Second layer, a row an input.
-    pub second: [[f32; SECOND]; HIDDEN],
-    /// Its bias.
-    pub second_bias: [f32; SECOND],
-    /// Output layer.
-    pub out: [f32; SECOND],
-    /// From the pools straight to the logit.
-    pub skip: [f32; POOLED],
-    /// The logit's bias.
-    pub bias: [f32; 1],
-}
-
-impl Net {
-    /// All zero, on the heap.
-    pub fn zero() -> Box<Net> {
-        Box::new(Net {
-            first: [[0.0; HIDDEN]; INPUTS],
-            first_bias: [0.0; HIDDEN],
-            second: [[0.0; SECOND]; HIDDEN],
-            second_bias: [0.0; SECOND],
-            out: [0.0; SECOND],
-            skip: [0.0; POOLED],
-            bias: [0.0],
-        })
-    }
-
-    fn random(random: &mut Pcg32) -> Box<Net> {
-        let mut net = Net::zero();
-        let spread = |inputs: f32, gain: f32| (gain / inputs).sqrt();
-        fill(random, net.first.as_flattened_mut(), spread(42.0, 3.0));
-        net.first_bias.iter_mut().for_each(|bias| *bias = 0.2 * uniform(random));
-        fill(random, net.second.as_flattened_mut(), spread(HIDDEN as f32 + 1.0, 6.0));
-        fill(random, &mut net.out, spread(SECOND as f32 + 1.0, 3.0));
-        fill(random, &mut net.skip, spread(WIDTH as f32, 3.0));
-        net
-    }
-
-    /// All numbers, part by part.
-    pub fn parts(&mut self) -> [&mut [f32]; 7] {
-        [
-            self.first.as_flattened_mut(),
-            &mut self.first_bias,
-            self.second.as_flattened_mut(),
-            &mut self.second_bias,
-            &mut self.out,
-            &mut self.skip,
-            &mut self.bias,
-        ]
-    }
+/// A perceptron to begin with.
+fn random_net(random: &mut Pcg32) -> Box<Net> {
+    let mut net = Net::zero();
+    let spread = |inputs: f32, gain: f32| (gain / inputs).sqrt();
+    fill(random, net.first.as_flattened_mut(), spread(42.0, 3.0));
+    net.first_bias.iter_mut().for_each(|bias| *bias = 0.2 * uniform(random));
+    fill(random, net.second.as_flattened_mut(), spread(HIDDEN as f32 + 1.0, 6.0));
+    fill(random, &mut net.out, spread(SECOND as f32 + 1.0, 3.0));
+    fill(random, &mut net.skip, spread(WIDTH as f32, 3.0));
+    net
 }
 
 /// A number from 0 up to 1.
@@ -157,7 +100,7 @@ pub fn train(lesson: &Lesson<'_>, watch: &Watch<'_>) -> Option<Bag> {
 #[inline(always)]
 fn train_with<const FMA: bool>(lesson: &Lesson<'_>, watch: &Watch<'_>) -> Option<Bag> {
     let mut random = Pcg32::new(lesson.seed, 1);
-    let mut bag = Bag { table: vec![[0.0; WIDTH]; lesson.rows + 1], net: Net::random(&mut random) };
+    let mut bag = Bag { table: vec![[0.0; WIDTH]; lesson.rows + 1], net: random_net(&mut random) };
     let mut squares = vec![0.0_f32; lesson.rows + 1];
     let mut adam = Adam::new(size_of::<Net>() / size_of::<f32>(), BATCH);
     let mut gradient = Net::zero();
@@ -192,11 +135,11 @@ fn train_with<const FMA: bool>(lesson: &Lesson<'_>, watch: &Watch<'_>) -> Option
             ));
             seen += 1;
             if seen.is_multiple_of(BATCH) {
-                adam.step(bag.net.parts().into_iter().zip(gradient.parts()), NET_STEP * share);
+                adam.step(bag.net.parts_mut().into_iter().zip(gradient.parts_mut()), NET_STEP * share);
             }
         }
         let mean = loss / order.len().max(1) as f64;
-        watch.epoch(epoch, mean, |names| bag.logits(lesson.encoded, names));
+        watch.epoch(epoch, mean, |names| logits(&bag.quantise(), lesson.encoded, names));
     }
     Some(bag)
 }
@@ -265,13 +208,8 @@ fn step<const FMA: bool>(
         }
     }
     x[POOLED..].copy_from_slice(sample.dense);
-    let mut h1 = layer::<FMA, INPUTS, HIDDEN>(&x, &net.first, &net.first_bias);
-    relu(&mut h1);
-    let mut h2 = layer::<FMA, HIDDEN, SECOND>(&h1, &net.second, &net.second_bias);
-    relu(&mut h2);
+    let Pass { first: h1, second: h2, logit } = net.forward::<FMA>(&x);
     let pooled: &[f32; POOLED] = x.first_chunk().expect("there are more inputs than pooled ones");
-    let logit = net.bias[0] + dot::<FMA, SECOND>(&h2, &net.out) + dot::<FMA, POOLED>(pooled, &net.skip);
-
     let probability = sigmoid(logit);
     let mut g = target.weight * (probability - target.label);
     if let Some(teacher) = target.teacher {
@@ -323,54 +261,57 @@ fn step<const FMA: bool>(
 }
 
 impl Bag {
-    /// The logits of the names at `chosen`.
-    pub fn logits(&self, encoded: &Encoded, chosen: &[u32]) -> Vec<f32> {
-        #[cfg(target_arch = "x86_64")]
-        if crate::model::kernel::fast() {
-            #[target_feature(enable = "avx2,fma")]
-            fn fast(bag: &Bag, encoded: &Encoded, chosen: &[u32]) -> Vec<f32> {
-                bag.logits_with::<true>(encoded, chosen)
+    /// The same in whole numbers: each column of the table as multiples of one number, from -127 to 127.
+    pub fn quantise(&self) -> Weights {
+        let mut scale = [0.0_f32; WIDTH];
+        for row in &self.table {
+            for (most, value) in scale.iter_mut().zip(row) {
+                *most = most.max(value.abs());
             }
-            // SAFETY: `fast()` above says that the processor has AVX2 and FMA.
-            return unsafe { fast(self, encoded, chosen) };
         }
-        self.logits_with::<false>(encoded, chosen)
+        let scale = scale.map(|most| if most > 0.0 { most / 127.0 } else { 1.0 });
+        let whole = |row: &[f32; WIDTH]| std::array::from_fn(|at| (row[at] / scale[at]).round() as i8);
+        Weights { table: self.table.iter().map(whole).collect(), scale, net: self.net.clone() }
     }
+}
 
-    #[inline(always)]
-    fn logits_with<const FMA: bool>(&self, encoded: &Encoded, chosen: &[u32]) -> Vec<f32> {
-        let mut logits = Vec::with_capacity(chosen.len());
-        for &index in chosen {
-            logits.push(self.logit::<FMA>(encoded.get(index as usize)));
+/// The logits of the names at `chosen`, as the shipped model gives them.
+pub fn logits(weights: &Weights, encoded: &Encoded, chosen: &[u32]) -> Vec<f32> {
+    #[cfg(target_arch = "x86_64")]
+    if crate::model::kernel::fast() {
+        #[target_feature(enable = "avx2,fma")]
+        fn fast(weights: &Weights, encoded: &Encoded, chosen: &[u32]) -> Vec<f32> {
+            logits_with::<true>(weights, encoded, chosen)
         }
-        logits
+        // SAFETY: `fast()` above says that the processor has AVX2 and FMA.
+        return unsafe { fast(weights, encoded, chosen) };
     }
+    logits_with::<false>(weights, encoded, chosen)
+}
 
-    #[inline(always)]
-    fn logit<const FMA: bool>(&self, sample: Sample<'_>) -> f32 {
+#[inline(always)]
+fn logits_with<const FMA: bool>(weights: &Weights, encoded: &Encoded, chosen: &[u32]) -> Vec<f32> {
+    let mut logits = Vec::with_capacity(chosen.len());
+    for &index in chosen {
+        let sample = encoded.get(index as usize);
         let mut x = [0.0_f32; INPUTS];
         let mut from = 0;
         for pool in [CORE, SUB, WORD] {
             let count = usize::from(sample.counts[pool]);
-            let mut sum = [0.0_f32; WIDTH];
+            let mut sum = [0_i32; WIDTH];
             for &row in &sample.rows[from..from + count] {
-                for (total, &value) in sum.iter_mut().zip(&self.table[row as usize]) {
-                    *total += value;
+                for (total, &value) in sum.iter_mut().zip(&weights.table[row as usize]) {
+                    *total += i32::from(value);
                 }
             }
             from += count;
-            let scale = 1.0 / count.max(1) as f32;
-            for (input, total) in x[pool * WIDTH..].iter_mut().zip(sum) {
-                *input = total * scale;
+            let inverse = 1.0 / count.max(1) as f32;
+            for ((input, total), scale) in x[pool * WIDTH..].iter_mut().zip(sum).zip(weights.scale) {
+                *input = total as f32 * scale * inverse;
             }
         }
         x[POOLED..].copy_from_slice(sample.dense);
-        let net = &self.net;
-        let mut h1 = layer::<FMA, INPUTS, HIDDEN>(&x, &net.first, &net.first_bias);
-        relu(&mut h1);
-        let mut h2 = layer::<FMA, HIDDEN, SECOND>(&h1, &net.second, &net.second_bias);
-        relu(&mut h2);
-        let pooled: &[f32; POOLED] = x.first_chunk().expect("there are more inputs than pooled ones");
-        net.bias[0] + dot::<FMA, SECOND>(&h2, &net.out) + dot::<FMA, POOLED>(pooled, &net.skip)
+        logits.push(weights.net.forward::<FMA>(&x).logit);
     }
+    logits
 }

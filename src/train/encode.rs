@@ -35,11 +35,6 @@ impl Encoded {
         let rows = &self.rows[self.starts[index] as usize..self.starts[index + 1] as usize];
         Sample { rows, counts: self.counts[index], dense: &self.dense[index] }
     }
-
-    /// How many names there are.
-    pub fn len(&self) -> usize {
-        self.counts.len()
-    }
 }
 
 /// Counts the keys of the names at `chosen` and keeps those met at least `min_count` times, at most `max_rows` of them

@@ -117,11 +117,11 @@ impl Names {
     }
 
     /// Reads a file of names of one kind. In a corpus file the columns say what a name is, and `kind` only has a say
-    /// about validation.
+    /// about validation; whether it was one is returned.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read, [`Error::Invalid`] if a corpus file's label is neither 0 nor 1.
-    pub fn read(&mut self, path: &Path, kind: Kind) -> Result<()> {
+    pub fn read(&mut self, path: &Path, kind: Kind) -> Result<bool> {
         let source = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let source = self.number(&source);
         let class = self.number(if kind.malicious { "malicious" } else { "benign" });
@@ -149,7 +149,8 @@ impl Names {
                 self.push(name, plain);
             }
             Ok(())
-        })
+        })?;
+        Ok(columns.is_some())
     }
 
     /// Reads labels that administrators gave: JSON lines with `name` and `as`, or lines `name as` separated by a tab or

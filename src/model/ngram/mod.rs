@@ -31,6 +31,7 @@
 //! **Dense numbers** ([`dense`]): fourteen, listed there.
 
 mod dictionary;
+pub mod net;
 
 pub use dictionary::{Builder, Dictionary};
 
@@ -293,4 +294,113 @@ pub fn dense(parts: &Parts<'_>) -> [f32; DENSE] {
         changes as f32 / 4.0,
         if parts.sub == b"www" { 1.0 } else { 0.0 },
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parts(name: &str) -> [String; 3] {
+        let parts = Parts::of(name.as_bytes());
+        [parts.sub, parts.core, parts.suffix].map(|part| String::from_utf8_lossy(part).into_owned())
+    }
+
+    fn keys(name: &[u8]) -> Vec<(usize, u64, String)> {
+        let mut keys = Vec::new();
+        visit(&Parts::of(name), &mut |pool: usize, key: u64, start: usize, len: usize| {
+            keys.push((pool, key, String::from_utf8_lossy(&name[start..start + len]).into_owned()));
+        });
+        keys
+    }
+
+    #[test]
+    fn names_are_cut_at_the_suffix() {
+        for (name, expected) in [
+            ("www.example.co.uk", ["www", "example", "co.uk"]),
+            ("example.com", ["", "example", "com"]),
+            ("a.b.shop.weebly.com", ["a.b", "shop", "weebly.com"]),
+            ("co.uk", ["", "co", "uk"]),
+            ("weebly.com", ["", "weebly", "com"]),
+            ("localhost", ["", "localhost", "localhost"]),
+            ("", ["", "", ""]),
+        ] {
+            assert_eq!(parts(name), expected, "{name}");
+        }
+    }
+
+    /// Golden vectors: the keys of one small name, written out by hand from the module's documentation.
+    #[test]
+    fn keys_are_those_of_the_documentation() {
+        let fnv = |text: &str| {
+            text.bytes().fold(1_469_598_103_934_665_603_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(1_099_511_628_211)
+            })
+        };
+        let gram = |text: &[u8], space: u64| {
+            let bytes = text.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+            bytes ^ (text.len() as u64 + 8 * space + 1) << 56
+        };
+        let core: [&[u8]; 4] = [b"b", b"b$", b"^b", b"^b$"];
+        let found = keys(b"x-yz.b.co.uk");
+        let of = |pool: usize| -> Vec<u64> {
+            found.iter().filter(|key| key.0 == pool).map(|key| key.1).collect()
+        };
+        assert_eq!(of(CORE), core.map(|text| gram(text, 1)));
+        assert!(of(SUB).contains(&gram(b"^x-yz", 2)) && !of(SUB).contains(&gram(b"^", 2)));
+        assert_eq!(of(SUB).len(), 18);
+        let word = |id: u64, text: &str| fnv(text) ^ id << 56;
+        assert_eq!(
+            of(WORD),
+            [
+                word(30, "uk"),
+                word(31, "co.uk"),
+                word(32, "co.uk"),
+                word(33, "b.co.uk"),
+                word(34, "b"),
+                word(35, "x-yz"),
+                word(36, "yz"),
+                hash(4 * 64 + 1 + 1) ^ 40 << 56,
+                (fnv("uk").wrapping_mul(31).wrapping_add(1)) ^ 41 << 56,
+            ]
+        );
+        assert_eq!(hash(1), 0x9E37_79B9_E17D_05AC_u64.wrapping_mul(0xD6E8_FEB8_6659_FD93));
+        let spans: Vec<&str> = found.iter().filter(|key| key.0 == WORD).map(|key| key.2.as_str()).collect();
+        assert_eq!(&spans[..7], ["uk", "co.uk", "co.uk", "b.co.uk", "b", "x-yz", "yz"]);
+    }
+
+    #[test]
+    fn dense_numbers_are_those_of_the_documentation() {
+        let found = dense(&Parts::of(b"www.aab1-2.com"));
+        let expected = [
+            14.0 / 32.0,
+            6.0 / 16.0,
+            3.0 / 4.0,
+            2.0 / 6.01,
+            2.0 / 3.0,
+            1.0 / 6.0,
+            1.0 / 6.0,
+            1.0 / 2.0,
+            // 2 of one byte, 4 others once, of 6.
+            (1.0 / 3.0 * 3.0_f32.log2() + 4.0 / 6.0 * 6.0_f32.log2()) / 4.0,
+            5.0 / 6.01,
+            3.0 / 16.0,
+            5.0 / 6.01,
+            3.0 / 4.0,
+            1.0,
+        ];
+        for (place, (found, expected)) in found.iter().zip(expected).enumerate() {
+            assert!((found - expected).abs() < 1e-6, "{place}: {found}, not {expected}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_encoded_without_a_panic(name in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'.'), Just(b'-')], 0..254)) {
+            for (pool, _, text) in keys(&name) {
+                prop_assert!(pool < POOLS && text.len() <= 3 * name.len());
+            }
+            prop_assert!(dense(&Parts::of(&name)).iter().all(|value| value.is_finite()));
+        }
+    }
 }
