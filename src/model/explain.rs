@@ -67,7 +67,9 @@ pub(super) fn explain(fused: &Fused, name: &[u8]) -> Explanation {
         let key = match one.pool {
             CORE => (core.0, core.1, "core"),
             SUB => (0, parts.sub.len(), "sub-domain"),
-            _ if (one.start, one.end) == (0, name.len()) && parts.labels > 1 => (0, name.len(), "shape"),
+            _ if (one.start, one.end) == (0, name.len()) && parts.labels > 1 => {
+                (0, name.len(), "shape")
+            }
             _ if one.end == name.len() => (one.start, one.end, "suffix"),
             _ => (one.start, one.end, "label"),
         };

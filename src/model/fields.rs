@@ -161,3 +161,187 @@ impl Scorer for TractScorer {
         "tract"
     }
 }
+
+#[cfg(all(test, feature = "train"))]
+mod tests {
+    use super::super::{EngineChoice, Model};
+    use super::*;
+    use rand::{Rng, SeedableRng};
+    use rand_pcg::Pcg64;
+    use std::fs;
+    use std::path::Path;
+
+    const DEFAULT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/default");
+    /// Real names: those of the golden scores, and the 1,000 that the 2020 network learnt from.
+    const GOLDEN: &str = include_str!("../../models/default/golden.tsv");
+    const SEED_NAMES: &str = include_str!("../../models/seed2020/names.tsv");
+
+    fn real_names() -> Vec<Name> {
+        let lines = GOLDEN.lines().chain(SEED_NAMES.lines()).skip(1);
+        let texts = lines.flat_map(|line| line.split('\t'));
+        texts.filter(|text| text.contains('.')).filter_map(|text| text.parse().ok()).collect()
+    }
+
+    /// Names of every length and kind, and real ones with a change or a sub-domain: always the same.
+    fn drawn_names(count: usize) -> Vec<Name> {
+        let mut random = Pcg64::seed_from_u64(4);
+        let real = real_names();
+        let suffixes = ["com", "co.uk", "weebly.com", "vercel.app", "xyz", "nosuchtld", "xn--p1ai"];
+        let alphabets: [&[u8]; 4] =
+            [b"abcdefghijklmnopqrstuvwxyz", b"0123456789abcdef", b"a-e1i.o^$", b"\xff\x00 .A_"];
+        let mut names = Vec::new();
+        while names.len() < count {
+            let mut wire = Vec::new();
+            let mut push = |label: &[u8]| {
+                wire.push(label.len() as u8);
+                wire.extend_from_slice(label);
+            };
+            for _ in 0..random.random_range(0..6) {
+                let alphabet = alphabets[random.random_range(0..alphabets.len())];
+                let length = random.random_range(1..64);
+                let label: Vec<u8> =
+                    (0..length).map(|_| alphabet[random.random_range(0..alphabet.len())]).collect();
+                push(&label);
+            }
+            let end = if random.random_bool(0.5) {
+                real[random.random_range(0..real.len())].wire().to_vec()
+            } else {
+                let suffix: Name =
+                    suffixes[random.random_range(0..suffixes.len())].parse().unwrap();
+                suffix.wire().to_vec()
+            };
+            wire.extend_from_slice(&end);
+            names.extend(Name::from_wire(&wire));
+        }
+        names
+    }
+
+    #[test]
+    fn every_engine_gives_the_golden_scores() {
+        for choice in [EngineChoice::Auto, EngineChoice::Fused, EngineChoice::Tract] {
+            let model = Model::load(Path::new(DEFAULT), choice).unwrap();
+            assert_eq!(model.notice(), None);
+            assert_eq!(
+                model.engine(),
+                if choice == EngineChoice::Tract { "tract" } else { "fused" }
+            );
+            let mut checked = 0;
+            for line in GOLDEN.lines().skip(1) {
+                let (text, expected) = line.split_once('\t').unwrap();
+                let score = model.score(&text.parse().unwrap()).unwrap();
+                let expected: f32 = expected.parse().unwrap();
+                assert!(
+                    (score - expected).abs() <= TOLERANCE,
+                    "{text}: {score}, golden {expected}"
+                );
+                checked += 1;
+            }
+            assert!(checked >= 200);
+        }
+    }
+
+    #[test]
+    fn fused_and_tract_agree_on_a_hundred_thousand_names() {
+        let fused = Model::load(Path::new(DEFAULT), EngineChoice::Fused).unwrap();
+        let tract = Model::load(Path::new(DEFAULT), EngineChoice::Tract).unwrap();
+        let mut names = real_names();
+        names.extend(drawn_names(100_000 - names.len()));
+        assert_eq!(names.len(), 100_000);
+        let mut most = 0.0_f32;
+        for name in &names {
+            let (one, other) = (fused.score(name).unwrap(), tract.score(name).unwrap());
+            most = most.max((one - other).abs());
+            assert!((one - other).abs() <= TOLERANCE, "{name}: fused {one}, tract {other}");
+        }
+        assert!(most > 0.0, "two engines that never differ are one engine");
+    }
+
+    #[test]
+    fn a_processor_without_vectors_gives_the_same_scores() {
+        let files = Files::read(Path::new(DEFAULT)).unwrap();
+        let dictionary = Dictionary::parse(files.get(DICTIONARY).unwrap()).unwrap();
+        let fused = load_fused(&dictionary, &files).unwrap();
+        let mut buffer = [0; MAX_WIRE];
+        for name in drawn_names(5_000) {
+            let dotted = name.dotted(&mut buffer);
+            let scores = [fused.logit(dotted), fused.portable_logit(dotted)].map(kernel::sigmoid);
+            assert!((scores[0] - scores[1]).abs() <= TOLERANCE, "{name}: {scores:?}");
+        }
+    }
+
+    /// A copy of the default model with a change in its manifest.
+    fn changed(from: &str, to: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for file in ["model.onnx", "dictionary.bin"] {
+            fs::copy(Path::new(DEFAULT).join(file), dir.path().join(file)).unwrap();
+        }
+        let manifest = fs::read_to_string(Path::new(DEFAULT).join("manifest.json")).unwrap();
+        assert!(manifest.contains(from));
+        fs::write(dir.path().join("manifest.json"), manifest.replacen(from, to, 1)).unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_failed_self_check_leaves_the_work_to_tract_and_says_so() {
+        let dir = changed("\"golden\": [", "\"golden\": [[\"example.com\", 0.77],");
+        let model = Model::load(dir.path(), EngineChoice::Auto).unwrap();
+        assert_eq!(model.engine(), "tract");
+        let notice = model.notice().unwrap();
+        assert!(notice.contains("example.com") && notice.contains("0.77"), "{notice}");
+        let error = Model::load(dir.path(), EngineChoice::Fused).unwrap_err().to_string();
+        assert!(error.contains("model.engine") && error.contains("example.com"), "{error}");
+    }
+
+    #[test]
+    fn another_suffix_list_is_told() {
+        let dir = changed(suffix::SNAPSHOT, "psl-1");
+        let model = Model::load(dir.path(), EngineChoice::Auto).unwrap();
+        assert!(model.notice().unwrap().contains("psl-1"));
+        assert_eq!(model.engine(), "fused");
+    }
+
+    #[test]
+    fn a_bad_dictionary_is_refused_by_name() {
+        let dir = changed("format", "format");
+        let dictionary = fs::read(Path::new(DEFAULT).join(DICTIONARY)).unwrap();
+        let files = Files::read(dir.path()).unwrap();
+        let mut short = Dictionary::parse(&dictionary).unwrap();
+        assert!(load_fused(&short, &files).is_ok());
+        // One of another model: it numbers other rows.
+        let mut builder = ngram::Builder::default();
+        builder.add(1);
+        short = builder.build().unwrap().0;
+        assert!(load_fused(&short, &files).err().unwrap().contains("rows"));
+    }
+
+    #[test]
+    fn contributions_add_up_to_the_logit() {
+        let model = Model::load(Path::new(DEFAULT), EngineChoice::Auto).unwrap();
+        let told = |text: &str| model.explain(&text.parse().unwrap()).unwrap();
+        let logit = |score: f32| (score / (1.0 - score)).ln();
+        let sum = |explanation: &Explanation| -> f32 {
+            let parts = explanation.spans.iter().filter(|span| span.kind != "n-gram");
+            parts.map(|span| span.contribution).sum()
+        };
+        // The logit of nothing known, the same for every name.
+        let bases: Vec<f32> = [
+            "www.paypal-login.secure-bank.xyz",
+            "example.com",
+            "a.b.shop.weebly.com",
+            "qwzxkjvh.info",
+        ]
+        .into_iter()
+        .map(told)
+        .map(|explanation| logit(explanation.score) - sum(&explanation))
+        .collect();
+        for base in &bases {
+            assert!((base - bases[0]).abs() < 0.05, "{bases:?}");
+        }
+        let spans = told("www.paypal-login.secure-bank.xyz").spans;
+        for kind in ["core", "sub-domain", "suffix", "shape", "n-gram"] {
+            assert!(spans.iter().any(|span| span.kind == kind), "{kind}");
+        }
+        let suffix = spans.iter().find(|span| span.kind == "suffix" && span.text == "xyz").unwrap();
+        assert!(suffix.contribution > 0.0);
+    }
+}

@@ -139,11 +139,9 @@ impl Visitor for Sum<'_> {
     fn key(&mut self, pool: usize, key: u64, _: usize, _: usize) {
         let row = self.fused.dictionary.row(ngram::hash(key));
         let Some(values) = self.fused.table.get(row as usize) else { return };
-        let (Some(sums), Some(count), Some(&most)) = (
-            self.pools.sums.get_mut(pool),
-            self.pools.counts.get_mut(pool),
-            MAX_ROWS.get(pool),
-        ) else {
+        let (Some(sums), Some(count), Some(&most)) =
+            (self.pools.sums.get_mut(pool), self.pools.counts.get_mut(pool), MAX_ROWS.get(pool))
+        else {
             return;
         };
         if row == 0 || *count == most {

@@ -135,7 +135,10 @@ fn train_with<const FMA: bool>(lesson: &Lesson<'_>, watch: &Watch<'_>) -> Option
             ));
             seen += 1;
             if seen.is_multiple_of(BATCH) {
-                adam.step(bag.net.parts_mut().into_iter().zip(gradient.parts_mut()), NET_STEP * share);
+                adam.step(
+                    bag.net.parts_mut().into_iter().zip(gradient.parts_mut()),
+                    NET_STEP * share,
+                );
             }
         }
         let mean = loss / order.len().max(1) as f64;
@@ -153,11 +156,7 @@ struct Thinned<'a> {
 }
 
 #[inline(always)]
-fn drop_words<'a>(
-    sample: Sample<'a>,
-    kept: &'a mut [u32; 512],
-    random: &mut Pcg32,
-) -> Thinned<'a> {
+fn drop_words<'a>(sample: Sample<'a>, kept: &'a mut [u32; 512], random: &mut Pcg32) -> Thinned<'a> {
     let counts = sample.counts.map(usize::from);
     let grams = counts[CORE] + counts[SUB];
     kept[..grams].copy_from_slice(&sample.rows[..grams]);
@@ -270,7 +269,8 @@ impl Bag {
             }
         }
         let scale = scale.map(|most| if most > 0.0 { most / 127.0 } else { 1.0 });
-        let whole = |row: &[f32; WIDTH]| std::array::from_fn(|at| (row[at] / scale[at]).round() as i8);
+        let whole =
+            |row: &[f32; WIDTH]| std::array::from_fn(|at| (row[at] / scale[at]).round() as i8);
         Weights { table: self.table.iter().map(whole).collect(), scale, net: self.net.clone() }
     }
 }
@@ -306,7 +306,8 @@ fn logits_with<const FMA: bool>(weights: &Weights, encoded: &Encoded, chosen: &[
             }
             from += count;
             let inverse = 1.0 / count.max(1) as f32;
-            for ((input, total), scale) in x[pool * WIDTH..].iter_mut().zip(sum).zip(weights.scale) {
+            for ((input, total), scale) in x[pool * WIDTH..].iter_mut().zip(sum).zip(weights.scale)
+            {
                 *input = total as f32 * scale * inverse;
             }
         }

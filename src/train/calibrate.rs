@@ -15,7 +15,8 @@ pub const VET_RATE: f64 = 1e-3;
 pub const BLOCK_RATE: f64 = 1e-4;
 /// Rates measured, before the correction.
 const MEASURED: [f64; 18] = [
-    0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 5e-3, 3e-3, 2e-3, 1e-3, 5e-4, 3e-4, 2e-4, 1e-4, 5e-5, 2e-5,
+    0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 5e-3, 3e-3, 2e-3, 1e-3, 5e-4, 3e-4, 2e-4, 1e-4,
+    5e-5, 2e-5,
 ];
 /// A rate that fewer names stand for is left out.
 const LEAST_NAMES: f64 = 10.0;
@@ -48,7 +49,9 @@ impl Table {
         }
         if knots.len() < 2 {
             let found = logits.len();
-            return Err(Error::Invalid(format!("{found} benign names are too few to measure a false-positive rate")));
+            return Err(Error::Invalid(format!(
+                "{found} benign names are too few to measure a false-positive rate"
+            )));
         }
         Ok(Table { knots, names: logits.len() })
     }

@@ -151,7 +151,11 @@ fn backward<const FMA: bool>(net: &Net, gradient: &mut Net, text: &[u8], pass: &
                 continue;
             }
             let pull = dot::<FMA, HIDDEN>(&net.hidden[feature], &g_hidden);
-            add_scaled::<FMA, HIDDEN>(&mut gradient.hidden[feature], pass.features[feature], &g_hidden);
+            add_scaled::<FMA, HIDDEN>(
+                &mut gradient.hidden[feature],
+                pass.features[feature],
+                &g_hidden,
+            );
             gradient.filter_bias[kind][filter] += pull;
             let at = pass.places[kind][filter] as usize;
             for (offset, &symbol) in text[at..at + width].iter().enumerate() {

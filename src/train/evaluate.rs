@@ -119,17 +119,31 @@ pub fn logit(score: f32) -> f32 {
 ///
 /// # Errors
 /// [`Error::Invalid`] if one of the labels is missing.
-pub fn evaluate(model: &Model, names: &Names, chosen: &[u32], scores: &[f32]) -> Result<Evaluation> {
+pub fn evaluate(
+    model: &Model,
+    names: &Names,
+    chosen: &[u32],
+    scores: &[f32],
+) -> Result<Evaluation> {
     let logits: Vec<f32> = scores.iter().map(|&score| logit(score)).collect();
     let bad = |place: usize| names.about[chosen[place] as usize].malicious;
-    let of = |malicious: bool| metrics::sorted((0..chosen.len()).filter(|&place| bad(place) == malicious).map(|place| logits[place]));
+    let of = |malicious: bool| {
+        metrics::sorted(
+            (0..chosen.len()).filter(|&place| bad(place) == malicious).map(|place| logits[place]),
+        )
+    };
     let (benign, malicious) = (of(false), of(true));
     if benign.is_empty() || malicious.is_empty() {
-        let text = format!("{} benign and {} malicious names: both labels are needed", benign.len(), malicious.len());
+        let text = format!(
+            "{} benign and {} malicious names: both labels are needed",
+            benign.len(),
+            malicious.len()
+        );
         return Err(Error::Invalid(text));
     }
     let at = RATES.map(|rate| metrics::threshold(&benign, rate));
-    let above = |all: &[f32]| at.map(|threshold| metrics::share_above(all.iter().copied(), threshold));
+    let above =
+        |all: &[f32]| at.map(|threshold| metrics::share_above(all.iter().copied(), threshold));
     let from = |all: &[f32], score: f32| {
         let logit = logit(score);
         (all.len() - all.partition_point(|&one| one < logit)) as f64 / all.len() as f64
@@ -142,10 +156,13 @@ pub fn evaluate(model: &Model, names: &Names, chosen: &[u32], scores: &[f32]) ->
             by_group.entry((about.class, Some(about.family))).or_default().push(logit);
         }
     }
-    let families = |class: u32| by_group.keys().filter(|key| key.0 == class && key.1.is_some()).count();
+    let families =
+        |class: u32| by_group.keys().filter(|key| key.0 == class && key.1.is_some()).count();
     let mut groups: Vec<Group> = by_group
         .iter()
-        .filter(|((class, family), all)| family.is_none() || all.len() >= LEAST_NAMES && families(*class) <= MOST_FAMILIES)
+        .filter(|((class, family), all)| {
+            family.is_none() || all.len() >= LEAST_NAMES && families(*class) <= MOST_FAMILIES
+        })
         .map(|((class, family), all)| {
             let class = names.word(*class);
             let is_benign = class.starts_with("benign");
@@ -170,8 +187,10 @@ pub fn evaluate(model: &Model, names: &Names, chosen: &[u32], scores: &[f32]) ->
             recall: from(&malicious, score),
         })
     });
-    let steps = [0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999];
-    let rates = steps.map(|score| Rate { score, stated: model.fpr(score), found: from(&benign, score) });
+    let steps =
+        [0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999];
+    let rates =
+        steps.map(|score| Rate { score, stated: model.fpr(score), found: from(&benign, score) });
     let taken = |all: &[f32]| {
         let bad = all.len() - all.partition_point(|&one| one < 0.0);
         [all.len() - bad, bad]
@@ -187,7 +206,9 @@ pub fn evaluate(model: &Model, names: &Names, chosen: &[u32], scores: &[f32]) ->
         loss -= own.max(1e-12).ln();
     }
     let all = scores.len() as f64;
-    let error = |&(count, sum, bad): &(usize, f64, usize)| if count > 0 { (sum - bad as f64).abs() } else { 0.0 };
+    let error = |&(count, sum, bad): &(usize, f64, usize)| {
+        if count > 0 { (sum - bad as f64).abs() } else { 0.0 }
+    };
     Ok(Evaluation {
         benign: benign.len(),
         malicious: malicious.len(),

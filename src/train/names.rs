@@ -122,7 +122,8 @@ impl Names {
     /// # Errors
     /// [`Error::Io`] if it cannot be read, [`Error::Invalid`] if a corpus file's label is neither 0 nor 1.
     pub fn read(&mut self, path: &Path, kind: Kind) -> Result<bool> {
-        let source = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let source =
+            path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let source = self.number(&source);
         let class = self.number(if kind.malicious { "malicious" } else { "benign" });
         let plain = About {
@@ -168,7 +169,12 @@ impl Names {
             if line.is_empty() || line.starts_with('#') {
                 return Ok(());
             }
-            let bad = || Error::file(path, format!("line {number}: expected a name and benign, malicious or honeypot"));
+            let bad = || {
+                Error::file(
+                    path,
+                    format!("line {number}: expected a name and benign, malicious or honeypot"),
+                )
+            };
             let (name, word) = label_of_line(line).ok_or_else(bad)?;
             let is_malicious = match word.as_str() {
                 "benign" => false,
@@ -176,7 +182,15 @@ impl Names {
                 _ => return Err(bad()),
             };
             let class = if is_malicious { malicious } else { benign };
-            let about = About { malicious: is_malicious, class, family: 0, source, validation: false, mix: 0, weight };
+            let about = About {
+                malicious: is_malicious,
+                class,
+                family: 0,
+                source,
+                validation: false,
+                mix: 0,
+                weight,
+            };
             self.push(&name, about);
             Ok(())
         })
@@ -349,7 +363,8 @@ mod tests {
     fn lists_of_every_kind_are_read() {
         let text = b"# comment\nPlain.example\r\n1,ranked.example\n0.0.0.0 hosts.example # why\n||rule.example^$third-party\n! note\n\nlast.example,2020\na..b\n";
         let names = read(text, BENIGN);
-        let expected = ["plain.example", "ranked.example", "hosts.example", "rule.example", "last.example"];
+        let expected =
+            ["plain.example", "ranked.example", "hosts.example", "rule.example", "last.example"];
         assert_eq!(list(&names), expected);
         assert_eq!(names.unreadable, 1);
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -363,7 +378,10 @@ mod tests {
         let names = read(text, BENIGN);
         let about = names.about[0];
         assert!(about.malicious && about.validation && about.mix == 2);
-        assert_eq!((names.word(about.class), names.word(about.family), names.word(about.source)), ("dga", "nymaim", "list"));
+        assert_eq!(
+            (names.word(about.class), names.word(about.family), names.word(about.source)),
+            ("dga", "nymaim", "list")
+        );
     }
 
     #[test]
@@ -376,12 +394,17 @@ mod tests {
         other.write_all(b"both.example\nevil.example\n").unwrap();
         names.read(other.path(), Kind { malicious: true, validation: false }).unwrap();
         let mut labels = tempfile::NamedTempFile::new().unwrap();
-        labels.write_all(b"vetted.example\tmalicious\n{\"name\":\"evil.example\",\"as\":\"benign\"}\n").unwrap();
+        labels
+            .write_all(
+                b"vetted.example\tmalicious\n{\"name\":\"evil.example\",\"as\":\"benign\"}\n",
+            )
+            .unwrap();
         names.read_labels(labels.path(), 10.0).unwrap();
         names.settle();
         let about: Vec<(String, bool)> =
             list(&names).into_iter().zip(names.about.iter().map(|about| about.malicious)).collect();
-        let expected = [("twice.example", false), ("vetted.example", true), ("evil.example", false)];
+        let expected =
+            [("twice.example", false), ("vetted.example", true), ("evil.example", false)];
         assert_eq!(about, expected.map(|(name, bad)| (name.to_owned(), bad)));
         assert_eq!(names.contradictory, 1);
     }

@@ -35,13 +35,19 @@ impl<'a> Reference<'a> {
         let sub = subs.join(&b'.');
 
         let mut pools = vec![grams(core, 1)];
-        pools.push(if subs.is_empty() || sub.is_empty() { vec![] } else { grams(&sub[sub.len().saturating_sub(180)..], 2) });
+        pools.push(if subs.is_empty() || sub.is_empty() {
+            vec![]
+        } else {
+            grams(&sub[sub.len().saturating_sub(180)..], 2)
+        });
         pools.push(words(&labels, in_suffix, core, subs));
         let mut x = Vec::new();
         for (keys, most) in pools.iter().zip(MAX_ROWS) {
-            let rows: Vec<usize> = keys.iter().filter_map(|key| self.rows.get(key).copied()).take(most).collect();
+            let rows: Vec<usize> =
+                keys.iter().filter_map(|key| self.rows.get(key).copied()).take(most).collect();
             for (column, &scale) in self.weights.scale.iter().enumerate() {
-                let sum: f64 = rows.iter().map(|&row| f64::from(self.weights.table[row][column])).sum();
+                let sum: f64 =
+                    rows.iter().map(|&row| f64::from(self.weights.table[row][column])).sum();
                 x.push(sum * f64::from(scale) / rows.len().max(1) as f64);
             }
         }
@@ -50,7 +56,8 @@ impl<'a> Reference<'a> {
         let net = &self.weights.net;
         let first = through(&x, &net.first, &net.first_bias);
         let second = through(&first, &net.second, &net.second_bias);
-        let inner = |a: &[f64], b: &[f32]| a.iter().zip(b).map(|(x, &y)| x * f64::from(y)).sum::<f64>();
+        let inner =
+            |a: &[f64], b: &[f32]| a.iter().zip(b).map(|(x, &y)| x * f64::from(y)).sum::<f64>();
         let logit = inner(&second, &net.out) + inner(&pooled, &net.skip) + f64::from(net.bias[0]);
         1.0 / (1.0 + (-logit).exp())
     }
@@ -103,7 +110,8 @@ fn words(labels: &[&[u8]], in_suffix: usize, core: &[u8], subs: &[&[u8]]) -> Vec
     if labels.len() > 3 {
         words.push((33, fnv(&last(3))));
     }
-    let with_ids = std::iter::once((34, core)).chain(subs.iter().rev().take(11).map(|&label| (35, label)));
+    let with_ids =
+        std::iter::once((34, core)).chain(subs.iter().rev().take(11).map(|&label| (35, label)));
     for (id, label) in with_ids {
         words.push((id, fnv(label)));
         if label.contains(&b'-') {
@@ -120,7 +128,8 @@ fn words(labels: &[&[u8]], in_suffix: usize, core: &[u8], subs: &[&[u8]]) -> Vec
 }
 
 fn dense(name: &[u8], labels: &[&[u8]], core: &[u8], sub: &[u8]) -> Vec<f64> {
-    let share = |wanted: &dyn Fn(u8) -> bool| core.iter().filter(|&&byte| wanted(byte)).count() as f64;
+    let share =
+        |wanted: &dyn Fn(u8) -> bool| core.iter().filter(|&&byte| wanted(byte)).count() as f64;
     let longest = |wanted: &dyn Fn(u8) -> bool| {
         let runs = core.split(|&byte| !wanted(byte)).map(<[u8]>::len);
         runs.max().unwrap_or(0) as f64
@@ -132,7 +141,11 @@ fn dense(name: &[u8], labels: &[&[u8]], core: &[u8], sub: &[u8]) -> Vec<f64> {
     let mut distinct = core.to_vec();
     distinct.sort_unstable();
     distinct.dedup();
-    let entropy: f64 = distinct.iter().map(|&one| share(&|byte| byte == one) / length).map(|p| -p * p.log2()).sum();
+    let entropy: f64 = distinct
+        .iter()
+        .map(|&one| share(&|byte| byte == one) / length)
+        .map(|p| -p * p.log2())
+        .sum();
     let letters = share(&letter);
     let changes = core.windows(2).filter(|pair| digit(pair[0]) != digit(pair[1])).count() as f64;
     vec![

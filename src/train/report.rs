@@ -32,11 +32,22 @@ pub fn page(
     let mut out = String::from(STYLE);
     let title = format!("{} {}", escape(model.name()), escape(model.version()));
     push(&mut out, format_args!("<h1>Model {title}</h1>"));
-    push(&mut out, format_args!("<p>{} benign and {} malicious names. Area under the curve <b>{:.4}</b>; recall at false-positive rates of 1e-2, 1e-3, 1e-4: <b>{}</b>. Engine: {}.</p>",
-        found.benign, found.malicious, found.auc, percents(found.recall), model.engine()));
+    push(
+        &mut out,
+        format_args!(
+            "<p>{} benign and {} malicious names. Area under the curve <b>{:.4}</b>; recall at false-positive rates of 1e-2, 1e-3, 1e-4: <b>{}</b>. Engine: {}.</p>",
+            found.benign,
+            found.malicious,
+            found.auc,
+            percents(found.recall),
+            model.engine()
+        ),
+    );
     out.push_str("<h2>Recall at low false-positive rates</h2>");
     out.push_str(&roc(&benign, &malicious));
-    out.push_str("<h2>Scores</h2><p>Share of names by logit, benign (blue) and malicious (red).</p>");
+    out.push_str(
+        "<h2>Scores</h2><p>Share of names by logit, benign (blue) and malicious (red).</p>",
+    );
     out.push_str(&histogram(&benign, &malicious));
     history(&mut out, manifest);
     tables(&mut out, found);
@@ -46,8 +57,16 @@ pub fn page(
     for place in worst.into_iter().take(WORST) {
         let about = names.about[chosen[place] as usize];
         let name = String::from_utf8_lossy(names.get(chosen[place] as usize));
-        push(&mut out, format_args!("<tr><td>{}<td>{:.5}<td>{}<td>{}</tr>",
-            escape(&name), scores[place], escape(names.word(about.class)), escape(names.word(about.source))));
+        push(
+            &mut out,
+            format_args!(
+                "<tr><td>{}<td>{:.5}<td>{}<td>{}</tr>",
+                escape(&name),
+                scores[place],
+                escape(names.word(about.class)),
+                escape(names.word(about.source))
+            ),
+        );
     }
     out.push_str("</table></html>\n");
     out
@@ -78,27 +97,69 @@ fn tables(out: &mut String, found: &Evaluation) {
         let [first, second, third] = group.above.map(|share| share * 100.0);
         let family = group.family.as_deref().unwrap_or("");
         let area = group.auc.map_or_else(String::new, |auc| format!("{auc:.4}"));
-        push(out, format_args!("<tr><td>{}<td>{}<td>{}<td>{area}<td>{first:.2}<td>{second:.2}<td>{third:.2}</tr>",
-            escape(&group.class), escape(family), group.names));
+        push(
+            out,
+            format_args!(
+                "<tr><td>{}<td>{}<td>{}<td>{area}<td>{first:.2}<td>{second:.2}<td>{third:.2}</tr>",
+                escape(&group.class),
+                escape(family),
+                group.names
+            ),
+        );
     }
     out.push_str("</table><h2>Stated and found false-positive rates</h2><table><tr><th>score<th>stated<th>found<th></tr>");
     for at in &found.thresholds {
-        push(out, format_args!("<tr><td>{:.6} ({})<td>{:.2e}<td>{:.2e}<td>recall {:.1} %</tr>",
-            at.score, at.decision, at.stated, at.found, at.recall * 100.0));
+        push(
+            out,
+            format_args!(
+                "<tr><td>{:.6} ({})<td>{:.2e}<td>{:.2e}<td>recall {:.1} %</tr>",
+                at.score,
+                at.decision,
+                at.stated,
+                at.found,
+                at.recall * 100.0
+            ),
+        );
     }
     for rate in &found.rates {
-        push(out, format_args!("<tr><td>{:.4}<td>{:.2e}<td>{:.2e}<td></tr>", rate.score, rate.stated, rate.found));
+        push(
+            out,
+            format_args!(
+                "<tr><td>{:.4}<td>{:.2e}<td>{:.2e}<td></tr>",
+                rate.score, rate.stated, rate.found
+            ),
+        );
     }
     let [[right, alarms], [missed, hits]] = found.confusion;
-    push(out, format_args!("</table><h2>At a score of 0.5</h2><table><tr><th><th>taken for benign<th>taken for malicious</tr>\
-        <tr><td>benign<td>{right}<td>{alarms}</tr><tr><td>malicious<td>{missed}<td>{hits}</tr></table><p>Accuracy {:.1} %.</p>", found.accuracy * 100.0));
+    push(
+        out,
+        format_args!(
+            "</table><h2>At a score of 0.5</h2><table><tr><th><th>taken for benign<th>taken for malicious</tr>\
+        <tr><td>benign<td>{right}<td>{alarms}</tr><tr><td>malicious<td>{missed}<td>{hits}</tr></table><p>Accuracy {:.1} %.</p>",
+            found.accuracy * 100.0
+        ),
+    );
     out.push_str("<h2>Score and share of malicious names</h2><table><tr><th>score<th>names<th>mean score<th>malicious</tr>");
     for (place, bin) in found.calibration.iter().enumerate() {
-        push(out, format_args!("<tr><td>{:.1} to {:.1}<td>{}<td>{:.3}<td>{:.3}</tr>",
-            place as f64 / 10.0, (place + 1) as f64 / 10.0, bin.names, bin.score, bin.malicious));
+        push(
+            out,
+            format_args!(
+                "<tr><td>{:.1} to {:.1}<td>{}<td>{:.3}<td>{:.3}</tr>",
+                place as f64 / 10.0,
+                (place + 1) as f64 / 10.0,
+                bin.names,
+                bin.score,
+                bin.malicious
+            ),
+        );
     }
-    push(out, format_args!("</table><p>Mean difference {:.3}; logistic loss {:.4}. The shares hold for this mix of labels, not for a resolver's traffic.</p>",
-        found.calibration_error, found.loss));
+    push(
+        out,
+        format_args!(
+            "</table><p>Mean difference {:.3}; logistic loss {:.4}. The shares hold for this mix of labels, not for a resolver's traffic.</p>",
+            found.calibration_error, found.loss
+        ),
+    );
 }
 
 /// A plot: axes with marks, then what `draw` adds; `x` and `y` map values to places.
@@ -111,7 +172,9 @@ struct Plot {
 impl Plot {
     fn new(x: (f64, f64), y: (f64, f64)) -> Plot {
         let (width, height) = (WIDTH + MARGIN + 12.0, HEIGHT + MARGIN);
-        let svg = format!("<svg viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" role=\"img\">");
+        let svg = format!(
+            "<svg viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" role=\"img\">"
+        );
         Plot { svg, x, y }
     }
 
@@ -123,12 +186,26 @@ impl Plot {
 
     fn mark_x(&mut self, x: f64, text: &str) {
         let (across, _) = self.place(x, self.y.0);
-        push(&mut self.svg, format_args!("<line x1=\"{across:.1}\" x2=\"{across:.1}\" y1=\"8\" y2=\"{HEIGHT}\" stroke=\"#e4e4e4\"/><text x=\"{across:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{text}</text>", HEIGHT + 16.0));
+        push(
+            &mut self.svg,
+            format_args!(
+                "<line x1=\"{across:.1}\" x2=\"{across:.1}\" y1=\"8\" y2=\"{HEIGHT}\" stroke=\"#e4e4e4\"/><text x=\"{across:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{text}</text>",
+                HEIGHT + 16.0
+            ),
+        );
     }
 
     fn mark_y(&mut self, y: f64, text: &str) {
         let (_, up) = self.place(self.x.0, y);
-        push(&mut self.svg, format_args!("<line x1=\"{MARGIN}\" x2=\"{:.1}\" y1=\"{up:.1}\" y2=\"{up:.1}\" stroke=\"#e4e4e4\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>", MARGIN + WIDTH, MARGIN - 5.0, up + 4.0));
+        push(
+            &mut self.svg,
+            format_args!(
+                "<line x1=\"{MARGIN}\" x2=\"{:.1}\" y1=\"{up:.1}\" y2=\"{up:.1}\" stroke=\"#e4e4e4\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
+                MARGIN + WIDTH,
+                MARGIN - 5.0,
+                up + 4.0
+            ),
+        );
     }
 
     fn line(&mut self, points: impl Iterator<Item = (f64, f64)>, colour: &str) {
@@ -137,11 +214,23 @@ impl Plot {
             let (across, up) = self.place(x, y);
             push(&mut path, format_args!("{across:.1},{up:.1} "));
         }
-        push(&mut self.svg, format_args!("<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\" points=\"{path}\"/>"));
+        push(
+            &mut self.svg,
+            format_args!(
+                "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\" points=\"{path}\"/>"
+            ),
+        );
     }
 
     fn name_x(&mut self, text: &str) {
-        push(&mut self.svg, format_args!("<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{text}</text>", MARGIN + WIDTH / 2.0, HEIGHT + 34.0));
+        push(
+            &mut self.svg,
+            format_args!(
+                "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{text}</text>",
+                MARGIN + WIDTH / 2.0,
+                HEIGHT + 34.0
+            ),
+        );
     }
 
     fn end(mut self) -> String {
@@ -214,13 +303,20 @@ fn history(out: &mut String, manifest: &[u8]) {
             nets.push(name(record));
         }
     }
-    for (key, title) in [("loss", "Training loss"), ("accuracy", "Accuracy on the validation names, at a score of 0.5")] {
+    for (key, title) in [
+        ("loss", "Training loss"),
+        ("accuracy", "Accuracy on the validation names, at a score of 0.5"),
+    ] {
         let curve = |net: &str| -> Vec<(f64, f64)> {
             let own = records.iter().filter(|record| name(record) == net);
-            own.filter_map(|record| Some((number(record, "epoch")?, number(record, key)?))).collect()
+            own.filter_map(|record| Some((number(record, "epoch")?, number(record, key)?)))
+                .collect()
         };
-        let curves: Vec<(&String, Vec<(f64, f64)>)> =
-            nets.iter().map(|net| (net, curve(net))).filter(|(_, points)| !points.is_empty()).collect();
+        let curves: Vec<(&String, Vec<(f64, f64)>)> = nets
+            .iter()
+            .map(|net| (net, curve(net)))
+            .filter(|(_, points)| !points.is_empty())
+            .collect();
         let all = || curves.iter().flat_map(|(_, points)| points);
         let least = all().fold(f64::MAX, |least, point| least.min(point.1));
         let most = all().fold(f64::MIN, |most, point| most.max(point.1));
@@ -242,7 +338,14 @@ fn history(out: &mut String, manifest: &[u8]) {
         out.push_str(&plot.end());
         out.push_str("<p>");
         for (place, (net, _)) in curves.iter().enumerate() {
-            push(out, format_args!("<span style=\"color:{}\">&#9632;</span> {} ", colour(place), escape(net)));
+            push(
+                out,
+                format_args!(
+                    "<span style=\"color:{}\">&#9632;</span> {} ",
+                    colour(place),
+                    escape(net)
+                ),
+            );
         }
         out.push_str("</p>");
     }

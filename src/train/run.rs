@@ -133,18 +133,30 @@ impl Watch<'_> {
     /// Tells what an epoch has brought; `logits` scores names of the run.
     #[inline(never)]
     pub fn epoch(&self, epoch: u32, loss: f64, logits: impl FnOnce(&[u32]) -> Vec<f32>) {
-        let mut record =
-            Epoch { net: self.net.to_owned(), epoch: epoch + 1, loss, auc: None, recall: None, accuracy: None };
+        let mut record = Epoch {
+            net: self.net.to_owned(),
+            epoch: epoch + 1,
+            loss,
+            auc: None,
+            recall: None,
+            accuracy: None,
+        };
         if !self.validation.is_empty() {
             let logits = logits(self.validation);
             let of = |label: f32| {
                 let all = self.validation.iter().zip(&logits);
-                all.filter(move |(name, _)| self.labels[**name as usize] == label).map(|pair| *pair.1)
+                all.filter(move |(name, _)| self.labels[**name as usize] == label)
+                    .map(|pair| *pair.1)
             };
             let benign = metrics::sorted(of(0.0));
             let malicious = metrics::sorted(of(1.0));
             if !benign.is_empty() && !malicious.is_empty() {
-                let recall = |rate| metrics::share_above(malicious.iter().copied(), metrics::threshold(&benign, rate));
+                let recall = |rate| {
+                    metrics::share_above(
+                        malicious.iter().copied(),
+                        metrics::threshold(&benign, rate),
+                    )
+                };
                 let right = benign.partition_point(|&logit| logit < 0.0) + malicious.len()
                     - malicious.partition_point(|&logit| logit < 0.0);
                 record.auc = Some(metrics::auc(&benign, &malicious));
@@ -177,14 +189,25 @@ pub fn run(
         (about.validation || drawn) && about.weight == 1.0
     };
     let all: Vec<u32> = (0..names.len() as u32).collect();
-    let (validation, training): (Vec<u32>, Vec<u32>) = all.iter().partition(|&&index| is_validation(index));
+    let (validation, training): (Vec<u32>, Vec<u32>) =
+        all.iter().partition(|&&index| is_validation(index));
     for (label, word) in [(0.0, "benign"), (1.0, "malicious")] {
         if !training.iter().any(|&index| labels[index as usize] == label) {
-            return Err(Error::Invalid(format!("there are no {word} names to train on; give a file of them")));
+            return Err(Error::Invalid(format!(
+                "there are no {word} names to train on; give a file of them"
+            )));
         }
     }
-    let setting =
-        Setting { names, labels: &labels, weights: &weights, domains: &domains, options, stop, report, history: Mutex::default() };
+    let setting = Setting {
+        names,
+        labels: &labels,
+        weights: &weights,
+        domains: &domains,
+        options,
+        stop,
+        report,
+        history: Mutex::default(),
+    };
 
     let first = setting.stage("select", &training, &validation, false)?;
     let last = setting.stage("final", &all, &[], true)?;
@@ -261,7 +284,11 @@ impl Setting<'_> {
             epochs: BAG_EPOCHS,
             seed,
         };
-        let teacher = if self.options.teachers { Some(self.teach(stage, &lesson, validation)?) } else { None };
+        let teacher = if self.options.teachers {
+            Some(self.teach(stage, &lesson, validation)?)
+        } else {
+            None
+        };
         let lesson = Lesson { teacher: teacher.as_deref(), seed: seed + 100, ..lesson };
         let student = |lesson: &Lesson<'_>, net: &str, names: &[u32]| {
             let bag = bag::train(lesson, &self.watch(net, names)).ok_or_else(stopped)?;
@@ -269,7 +296,13 @@ impl Setting<'_> {
         };
         if !folds {
             let weights = student(&lesson, &format!("{stage} student"), validation)?;
-            return Ok(Stage { dictionary, keys, collisions: encoded.collisions, weights, unseen: vec![] });
+            return Ok(Stage {
+                dictionary,
+                keys,
+                collisions: encoded.collisions,
+                weights,
+                unseen: vec![],
+            });
         }
         let jobs: Vec<Option<u64>> = std::iter::once(None).chain((0..FOLDS).map(Some)).collect();
         let results = self.parallel(&jobs, |job| {
@@ -279,7 +312,12 @@ impl Setting<'_> {
             };
             let inside = |index: &u32| self.domains[*index as usize] % FOLDS == fold;
             let seen: Vec<u32> = chosen.iter().copied().filter(|index| !inside(index)).collect();
-            let held: Vec<u32> = chosen.iter().copied().filter(inside).filter(|&index| self.is_plain_benign(index)).collect();
+            let held: Vec<u32> = chosen
+                .iter()
+                .copied()
+                .filter(inside)
+                .filter(|&index| self.is_plain_benign(index))
+                .collect();
             let lesson = Lesson { chosen: &seen, seed: lesson.seed + 1 + fold, ..lesson };
             let weights = student(&lesson, &format!("{stage} fold {}", fold + 1), &[])?;
             Ok((None, bag::logits(&weights, &encoded, &held)))
@@ -349,9 +387,14 @@ impl Setting<'_> {
     }
 
     /// Does jobs on as many threads as the run may use; the results stand in the jobs' order.
-    fn parallel<J: Sync, T: Send>(&self, jobs: &[J], work: impl Fn(&J) -> Result<T> + Sync) -> Result<Vec<T>> {
+    fn parallel<J: Sync, T: Send>(
+        &self,
+        jobs: &[J],
+        work: impl Fn(&J) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
         let next = AtomicUsize::new(0);
-        let results: Mutex<Vec<Option<Result<T>>>> = Mutex::new(jobs.iter().map(|_| None).collect());
+        let results: Mutex<Vec<Option<Result<T>>>> =
+            Mutex::new(jobs.iter().map(|_| None).collect());
         std::thread::scope(|scope| {
             for _ in 0..self.options.threads.clamp(1, jobs.len().max(1)) {
                 scope.spawn(|| {
@@ -359,7 +402,8 @@ impl Setting<'_> {
                         let place = next.fetch_add(1, Ordering::Relaxed);
                         let Some(job) = jobs.get(place) else { break };
                         let result = work(job);
-                        results.lock().unwrap_or_else(PoisonError::into_inner)[place] = Some(result);
+                        results.lock().unwrap_or_else(PoisonError::into_inner)[place] =
+                            Some(result);
                     }
                 });
             }
@@ -371,4 +415,120 @@ impl Setting<'_> {
 
 fn stopped() -> Error {
     Error::Busy("stopped before the end; nothing was written".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::evaluate;
+    use super::super::names::Kind;
+    use super::super::write::{self, About as Told};
+    use super::*;
+    use crate::model::{EngineChoice, Model};
+    use crate::name::Name;
+    use std::io::Write;
+
+    /// Names whose label can be learnt: benign ones of words, malicious ones of random letters.
+    fn names(count: usize) -> Names {
+        let words = ["green", "garden", "school", "music", "river", "cloud", "book", "market"];
+        let letters = b"qxzjkvwpybdfghlmnrst";
+        let mut state = 1_u64;
+        let mut random = |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        let mut text = "domain\tlabel\tclass\n".to_owned();
+        for place in 0..count {
+            let name: String = if place % 2 == 0 {
+                format!("{}{}{}.com", words[random(8)], words[random(8)], random(1000))
+            } else {
+                let core: String = (0..14).map(|_| char::from(letters[random(20)])).collect();
+                format!("{core}.com")
+            };
+            text += &format!(
+                "{name}\t{}\t{}\n",
+                place % 2,
+                if place % 2 == 0 { "benign" } else { "dga" }
+            );
+        }
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let mut names = Names::new();
+        names.read(file.path(), Kind { malicious: false, validation: false }).unwrap();
+        names.settle();
+        names
+    }
+
+    fn options(teachers: bool) -> Options {
+        Options { teachers, min_count: 20, seed: 1, threads: 2 }
+    }
+
+    #[test]
+    fn what_can_be_learnt_is_learnt_written_and_read() {
+        let names = names(6_000);
+        let never = AtomicBool::new(false);
+        let outcome = run(&names, &options(true), &never, &|_| ()).unwrap();
+        assert!(outcome.dictionary.len() > 100);
+        let model = write::selected(&outcome).unwrap();
+        assert_eq!(model.engine(), "fused");
+        let scores = evaluate::scores(&model, &names, &outcome.validation).unwrap();
+        let found = evaluate::evaluate(&model, &names, &outcome.validation, &scores).unwrap();
+        assert!(found.auc > 0.99, "{}", found.auc);
+        let name = |text: &str| text.parse::<Name>().unwrap();
+        let golden = [name("gardenriver12.com"), name("www.qxzjkvwpyb.co.uk"), name("com")];
+        let told = Told {
+            name: "small",
+            version: "1",
+            description: "",
+            training: serde_json::json!({}),
+            golden: &golden,
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("model");
+        std::fs::create_dir(&place).unwrap();
+        std::fs::write(place.join("README.md"), "kept").unwrap();
+        write::replace(&place, &write::files(&outcome, &told, &found)).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+        assert_eq!(std::fs::read(place.join("README.md")).unwrap(), b"kept");
+        for choice in [EngineChoice::Fused, EngineChoice::Tract] {
+            let model = Model::load(&place, choice).unwrap();
+            assert_eq!(model.notice(), None);
+            assert!(model.score(&name("schoolbook7.com")).unwrap() < 0.5);
+            assert!(model.score(&name("zjkvqxwpybdfgh.com")).unwrap() > 0.5);
+        }
+    }
+
+    #[test]
+    fn the_same_names_and_seed_give_the_same_bits() {
+        let names = names(1_500);
+        let never = AtomicBool::new(false);
+        let one = run(&names, &options(true), &never, &|_| ()).unwrap();
+        let other = run(&names, &Options { threads: 1, ..options(true) }, &never, &|_| ()).unwrap();
+        assert!(one.weights == other.weights && one.calibration == other.calibration);
+        let seeded = run(&names, &Options { seed: 2, ..options(true) }, &never, &|_| ()).unwrap();
+        assert!(one.weights != seeded.weights);
+    }
+
+    #[test]
+    fn a_stop_ends_the_run_with_an_error() {
+        let stop = AtomicBool::new(false);
+        let seen_epochs = AtomicUsize::new(0);
+        let result = run(&names(1_500), &options(false), &stop, &|event| {
+            if matches!(event, Event::Epoch(_)) {
+                seen_epochs.fetch_add(1, Ordering::Relaxed);
+                stop.store(true, Ordering::Relaxed);
+            }
+        });
+        assert!(matches!(result, Err(Error::Busy(_))));
+        assert_eq!(seen_epochs.into_inner(), 1);
+    }
+
+    #[test]
+    fn names_of_one_label_cannot_be_trained_on() {
+        let mut names = names(100);
+        names.about.iter_mut().for_each(|about| about.malicious = true);
+        let result = run(&names, &options(false), &AtomicBool::new(false), &|_| ());
+        assert!(matches!(result, Err(Error::Invalid(text)) if text.contains("benign")));
+    }
 }

@@ -1,12 +1,12 @@
 //! `mlbridge evaluate`: what a model does on labelled names.
 
 use clap::Args;
+use mlbridge::Model;
+use mlbridge::error::{Error, Result};
 use mlbridge::model::EngineChoice;
 use mlbridge::train::evaluate::{Evaluation, evaluate as measure, scores as score_all};
 use mlbridge::train::names::{Kind, Names};
 use mlbridge::train::report;
-use mlbridge::Model;
-use mlbridge::error::{Error, Result};
 use std::path::PathBuf;
 
 /// Measures a model on names whose labels are known.
@@ -46,8 +46,11 @@ fn evaluate(args: &Evaluate) -> Result<()> {
     }
     let split = names.about.iter().any(|about| about.validation) && !args.all;
     let all = 0..u32::try_from(names.len()).unwrap_or(u32::MAX);
-    let chosen: Vec<u32> =
-        all.filter(|&index| !split || names.about.get(index as usize).is_some_and(|about| about.validation)).collect();
+    let chosen: Vec<u32> = all
+        .filter(|&index| {
+            !split || names.about.get(index as usize).is_some_and(|about| about.validation)
+        })
+        .collect();
     let scores = score_all(&model, &names, &chosen)?;
     let evaluation = measure(&model, &names, &chosen, &scores)?;
     if let Some(path) = &args.html {
@@ -56,7 +59,8 @@ fn evaluate(args: &Evaluate) -> Result<()> {
         std::fs::write(path, page).map_err(|reason| Error::file(path, reason))?;
     }
     if args.json {
-        let text = serde_json::to_string_pretty(&evaluation).map_err(|reason| Error::Model(reason.to_string()))?;
+        let text = serde_json::to_string_pretty(&evaluation)
+            .map_err(|reason| Error::Model(reason.to_string()))?;
         println!("{text}");
     } else {
         print(&model, &evaluation);
@@ -65,9 +69,13 @@ fn evaluate(args: &Evaluate) -> Result<()> {
 }
 
 fn print(model: &Model, found: &Evaluation) {
-    let percent = |shares: [f64; 3]| shares.map(|share| format!("{:5.1}", share * 100.0)).join(" / ");
+    let percent =
+        |shares: [f64; 3]| shares.map(|share| format!("{:5.1}", share * 100.0)).join(" / ");
     println!("model {} {} ({})", model.name(), model.version(), model.engine());
-    println!("{} benign and {} malicious names, AUC {:.4}", found.benign, found.malicious, found.auc);
+    println!(
+        "{} benign and {} malicious names, AUC {:.4}",
+        found.benign, found.malicious, found.auc
+    );
     println!("recall at false-positive rates of 1e-2 / 1e-3 / 1e-4, in per cent:");
     println!("  {:40} {:>8} {}", "all malicious", found.malicious, percent(found.recall));
     for group in &found.groups {
@@ -80,7 +88,11 @@ fn print(model: &Model, found: &Evaluation) {
     for at in &found.thresholds {
         println!(
             "{} from {:.6}: false-positive rate stated {:.1e}, found {:.1e}; recall {:.1} %",
-            at.decision, at.score, at.stated, at.found, at.recall * 100.0
+            at.decision,
+            at.score,
+            at.stated,
+            at.found,
+            at.recall * 100.0
         );
     }
     println!("score   stated   found");
@@ -88,6 +100,9 @@ fn print(model: &Model, found: &Evaluation) {
         println!("{:6.4}  {:.1e}  {:.1e}", rate.score, rate.stated, rate.found);
     }
     let [[benign, alarms], [missed, hits]] = found.confusion;
-    println!("at 0.5: benign {benign} right, {alarms} wrong; malicious {hits} right, {missed} wrong; accuracy {:.1} %", found.accuracy * 100.0);
+    println!(
+        "at 0.5: benign {benign} right, {alarms} wrong; malicious {hits} right, {missed} wrong; accuracy {:.1} %",
+        found.accuracy * 100.0
+    );
     println!("calibration error {:.3}, logistic loss {:.4}", found.calibration_error, found.loss);
 }

@@ -1,12 +1,12 @@
 //! `mlbridge train`: from lists of names to a model's directory.
 
 use clap::Args;
+use mlbridge::error::{Error, Result};
 use mlbridge::model::EngineChoice;
 use mlbridge::train::evaluate::{self, Evaluation};
 use mlbridge::train::names::{Kind, Names};
 use mlbridge::train::run::{self, Event, Options};
 use mlbridge::train::write::{self, About};
-use mlbridge::error::{Error, Result};
 use mlbridge::{Model, Name};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
@@ -90,9 +90,14 @@ fn train(args: &Train) -> Result<()> {
     let bad = names.about.iter().filter(|about| about.malicious).count();
     say(&format!("{} benign and {bad} malicious names", names.len() - bad));
     if names.unreadable + names.contradictory > 0 {
-        say(&format!("left out: {} lines without a name, {} names of both labels", names.unreadable, names.contradictory));
+        say(&format!(
+            "left out: {} lines without a name, {} names of both labels",
+            names.unreadable, names.contradictory
+        ));
     }
-    let threads = args.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    let threads = args
+        .threads
+        .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     let options = Options {
         teachers: args.teachers,
         min_count: args.min_count,
@@ -153,11 +158,19 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>> {
 
 fn read(args: &Train) -> Result<Names> {
     let mut names = Names::new();
-    let lists = args.benign.iter().map(|file| (file, false)).chain(args.malicious.iter().map(|file| (file, true)));
+    let lists = args
+        .benign
+        .iter()
+        .map(|file| (file, false))
+        .chain(args.malicious.iter().map(|file| (file, true)));
     for (file, malicious) in lists {
         names.read(file, Kind { malicious, validation: false })?;
     }
-    let corpus = args.corpus.iter().map(|file| (file, false)).chain(args.val.iter().map(|file| (file, true)));
+    let corpus = args
+        .corpus
+        .iter()
+        .map(|file| (file, false))
+        .chain(args.val.iter().map(|file| (file, true)));
     for (file, validation) in corpus {
         if !names.read(file, Kind { malicious: false, validation })? {
             return Err(Error::file(file, "no header line with the columns domain and label"));
@@ -181,7 +194,8 @@ fn report(event: &Event, say: &dyn Fn(&str)) {
             }
         }
         Event::Epoch(record) => {
-            let mut text = format!("{}: epoch {}, loss {:.4}", record.net, record.epoch, record.loss);
+            let mut text =
+                format!("{}: epoch {}, loss {:.4}", record.net, record.epoch, record.loss);
             if let (Some(auc), Some([first, second, third])) = (record.auc, record.recall) {
                 text += &format!(
                     "; validation AUC {auc:.4}, recall {:.1} / {:.1} / {:.1} %",
@@ -197,18 +211,28 @@ fn report(event: &Event, say: &dyn Fn(&str)) {
 
 fn figures(metrics: &Evaluation) -> String {
     let [first, second, third] = metrics.recall.map(|share| share * 100.0);
-    format!("AUC {:.4}, recall {first:.1} / {second:.1} / {third:.1} % at false-positive rates of 1e-2 / 1e-3 / 1e-4", metrics.auc)
+    format!(
+        "AUC {:.4}, recall {first:.1} / {second:.1} / {third:.1} % at false-positive rates of 1e-2 / 1e-3 / 1e-4",
+        metrics.auc
+    )
 }
 
 /// Compares with the model that is to be replaced, on the same names. (That one may have been trained on them, which
 /// flatters it.)
-fn compare(args: &Train, names: &Names, validation: &[u32], new: &Evaluation, say: &dyn Fn(&str)) -> Result<()> {
+fn compare(
+    args: &Train,
+    names: &Names,
+    validation: &[u32],
+    new: &Evaluation,
+    say: &dyn Fn(&str),
+) -> Result<()> {
     let model = Model::load(&args.out, EngineChoice::Auto)?;
     let scores = evaluate::scores(&model, names, validation)?;
     let old = evaluate::evaluate(&model, names, validation, &scores)?;
     say(&format!("the old model on the same names: {}", figures(&old)));
     let (auc, recall) = TOLERATED;
-    let worse = new.auc < old.auc - auc || new.recall.iter().zip(&old.recall).take(2).any(|(new, old)| *new < old - recall);
+    let worse = new.auc < old.auc - auc
+        || new.recall.iter().zip(&old.recall).take(2).any(|(new, old)| *new < old - recall);
     if !worse {
         return Ok(());
     }
@@ -220,23 +244,56 @@ fn compare(args: &Train, names: &Names, validation: &[u32], new: &Evaluation, sa
 
 /// The plain names of the files trained on.
 fn files(args: &Train) -> Vec<String> {
-    let all = args.benign.iter().chain(&args.malicious).chain(&args.corpus).chain(&args.val).chain(&args.labels);
-    let plain = |path: &PathBuf| Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
+    let all = args
+        .benign
+        .iter()
+        .chain(&args.malicious)
+        .chain(&args.corpus)
+        .chain(&args.val)
+        .chain(&args.labels);
+    let plain = |path: &PathBuf| {
+        Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned())
+    };
     all.filter_map(plain).collect()
 }
 
 /// Names for golden scores: odd ones that every implementation must get right, and some that were trained on.
 fn golden(names: &Names) -> Vec<Name> {
-    let long = format!("{}.{}.{}.{}.example.com", "a1-".repeat(20) + "z", "b".repeat(60), "c0d".repeat(20), "xyz".repeat(15));
+    let long = format!(
+        "{}.{}.{}.{}.example.com",
+        "a1-".repeat(20) + "z",
+        "b".repeat(60),
+        "c0d".repeat(20),
+        "xyz".repeat(15)
+    );
     let odd = [
-        "com", "example.com", "WWW.Example.Com", "co.uk", "bbc.co.uk", "www.bbc.co.uk", "a.b", "_dmarc.example.org",
-        "xn--bcher-kva.example", "r4---sn-x.googlevideo.com", "shop.weebly.com", "x.y.z.vercel.app", "localhost",
-        "1.2.3.4", "a.b.c.d.e.f.g.h.i.j.k.l.m.n.example.net", "a\\.b.c", "\\255\\254.c", "^.$.com", "--.com", &long,
+        "com",
+        "example.com",
+        "WWW.Example.Com",
+        "co.uk",
+        "bbc.co.uk",
+        "www.bbc.co.uk",
+        "a.b",
+        "_dmarc.example.org",
+        "xn--bcher-kva.example",
+        "r4---sn-x.googlevideo.com",
+        "shop.weebly.com",
+        "x.y.z.vercel.app",
+        "localhost",
+        "1.2.3.4",
+        "a.b.c.d.e.f.g.h.i.j.k.l.m.n.example.net",
+        "a\\.b.c",
+        "\\255\\254.c",
+        "^.$.com",
+        "--.com",
+        &long,
     ];
     let mut all: Vec<Name> = odd.iter().filter_map(|text| text.parse().ok()).collect();
     let step = (names.len() / GOLDEN).max(1);
-    let plain = |text: &[u8]| text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(byte));
-    let drawn = (0..names.len()).step_by(step).map(|index| names.get(index)).filter(|text| plain(text));
+    let plain =
+        |text: &[u8]| text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(byte));
+    let drawn =
+        (0..names.len()).step_by(step).map(|index| names.get(index)).filter(|text| plain(text));
     all.extend(drawn.filter_map(|text| Name::from_text(text).ok()));
     all
 }

@@ -44,7 +44,8 @@ impl Dictionary {
     /// # Errors
     /// [`Error::Model`] for bytes that are not one: wrong header or length, buckets out of order or beyond the tags.
     pub fn parse(bytes: &[u8]) -> Result<Dictionary> {
-        let bad = |what: &str| Error::Model(format!("dictionary.bin: {what}; train the model again"));
+        let bad =
+            |what: &str| Error::Model(format!("dictionary.bin: {what}; train the model again"));
         let (header, body) = bytes.split_at_checked(HEADER).ok_or_else(|| bad("too short"))?;
         if !header.starts_with(&MAGIC) {
             return Err(bad("no n-gram dictionary"));
@@ -97,11 +98,15 @@ impl Dictionary {
     #[inline(always)]
     pub fn row(&self, hash: u64) -> u32 {
         let (bucket, tag) = split(hash, self.bits);
-        let &[from, to] = self.first.get(bucket..).and_then(|rest| rest.first_chunk()).unwrap_or(&[0, 0]);
+        let &[from, to] =
+            self.first.get(bucket..).and_then(|rest| rest.first_chunk()).unwrap_or(&[0, 0]);
         let mut at = from as usize;
         let end = to as usize;
         while at < end {
-            let Some(lanes) = self.tags.get(at..).and_then(|rest| rest.first_chunk::<LANES>()) else { break };
+            let Some(lanes) = self.tags.get(at..).and_then(|rest| rest.first_chunk::<LANES>())
+            else {
+                break;
+            };
             // One comparison of eight lanes; those beyond the bucket's end do not count.
             let mut found = 0_u32;
             for (lane, &other) in lanes.iter().enumerate() {

@@ -227,7 +227,9 @@ pub fn hash(key: u64) -> u64 {
 
 /// `c log2 c` for every count of a byte.
 static X_LOG2: LazyLock<[f32; 256]> = LazyLock::new(|| {
-    std::array::from_fn(|count| if count < 2 { 0.0 } else { (count as f64 * (count as f64).log2()) as f32 })
+    std::array::from_fn(
+        |count| if count < 2 { 0.0 } else { (count as f64 * (count as f64).log2()) as f32 },
+    )
 });
 
 #[inline(always)]
@@ -365,7 +367,8 @@ mod tests {
             ]
         );
         assert_eq!(hash(1), 0x9E37_79B9_E17D_05AC_u64.wrapping_mul(0xD6E8_FEB8_6659_FD93));
-        let spans: Vec<&str> = found.iter().filter(|key| key.0 == WORD).map(|key| key.2.as_str()).collect();
+        let spans: Vec<&str> =
+            found.iter().filter(|key| key.0 == WORD).map(|key| key.2.as_str()).collect();
         assert_eq!(&spans[..7], ["uk", "co.uk", "co.uk", "b.co.uk", "b", "x-yz", "yz"]);
     }
 
