@@ -28,6 +28,8 @@ pub mod stats;
 pub mod store;
 pub mod suffix;
 pub mod sys;
+#[cfg(feature = "train")]
+pub mod train;
 pub mod verdict;
 
 pub use config::Config;

@@ -19,6 +19,8 @@ const MAX_FILE: u64 = 64 << 20;
 const MANIFEST: &str = "manifest.json";
 /// The network, which every model has.
 pub(super) const NETWORK: &str = "model.onnx";
+/// The dictionary of the encoder `ngram-fields`.
+pub(super) const DICTIONARY: &str = "dictionary.bin";
 
 /// A model's files in memory.
 pub(super) struct Files {
@@ -34,10 +36,20 @@ pub(super) struct Files {
 impl Files {
     /// The files embedded in the library. Their hashes are compared by a test, not at each start.
     pub(super) fn embedded() -> Result<Files> {
-        const EMBEDDED_MANIFEST: &[u8] = include_bytes!("../../models/seed2020/manifest.json");
-        const EMBEDDED_NETWORK: &[u8] = include_bytes!("../../models/seed2020/model.onnx");
+        const EMBEDDED_MANIFEST: &[u8] = include_bytes!("../../models/default/manifest.json");
+        const EMBEDDED_NETWORK: &[u8] = include_bytes!("../../models/default/model.onnx");
+        const EMBEDDED_DICTIONARY: &[u8] = include_bytes!("../../models/default/dictionary.bin");
         let mut files = Files::with_manifest(Path::new("(embedded model)"), EMBEDDED_MANIFEST)?;
         files.others.push((NETWORK.to_string(), Cow::Borrowed(EMBEDDED_NETWORK)));
+        files.others.push((DICTIONARY.to_string(), Cow::Borrowed(EMBEDDED_DICTIONARY)));
+        Ok(files)
+    }
+
+    /// Files that were just made.
+    #[cfg(feature = "train")]
+    pub(super) fn in_memory(manifest: &[u8], others: Vec<(String, Vec<u8>)>) -> Result<Files> {
+        let mut files = Files::with_manifest(Path::new("(new model)"), manifest)?;
+        files.others.extend(others.into_iter().map(|(name, content)| (name, Cow::Owned(content))));
         Ok(files)
     }
 

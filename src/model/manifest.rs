@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 const FORMAT: u32 = 1;
 /// Most files a model may have beside its manifest.
 const MAX_FILES: usize = 16;
+/// Most golden scores that are checked at load; each costs a run of the model.
+const MAX_GOLDEN: usize = 64;
 /// Most knots of a false-positive table.
 const MAX_KNOTS: usize = 4096;
 
@@ -32,6 +34,9 @@ pub struct Manifest {
     /// How many benign names reach a score.
     #[serde(default)]
     pub fpr: Option<FprTable>,
+    /// Names with their scores, to check an engine with at load.
+    #[serde(default)]
+    pub golden: Vec<(String, f32)>,
 }
 
 /// How a name becomes the network's input. A new way is a new name, never another meaning of an old one.
@@ -44,6 +49,9 @@ pub enum Encoder {
     /// A number a character, up to a length: see the module `chars`.
     #[serde(rename = "chars")]
     Chars(CharsSpec),
+    /// Rows of a table for n-grams and words of a name's parts, and a few plain numbers: see the module `ngram`.
+    #[serde(rename = "ngram-fields")]
+    NgramFields(NgramFieldsSpec),
 }
 
 impl Encoder {
@@ -52,8 +60,17 @@ impl Encoder {
         match self {
             Encoder::Codepoints16x16 {} => "codepoints-16x16",
             Encoder::Chars(_) => "chars",
+            Encoder::NgramFields(_) => super::ngram::ENCODER,
         }
     }
+}
+
+/// The parameters of the encoder `ngram-fields`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NgramFieldsSpec {
+    /// The suffix list that names were cut by in training ([`crate::suffix::SNAPSHOT`]).
+    pub suffixes: String,
 }
 
 /// The parameters of the encoder `chars`.
@@ -161,6 +178,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Manifest, String> {
     check_thresholds(manifest.thresholds)?;
     if let Some(table) = &manifest.fpr {
         table.check()?;
+    }
+    if manifest.golden.len() > MAX_GOLDEN {
+        let found = manifest.golden.len();
+        return Err(format!("golden: {found} names, at most {MAX_GOLDEN}"));
     }
     if let Encoder::Chars(spec) = &manifest.encoder {
         spec.check()?;

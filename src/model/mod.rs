@@ -11,8 +11,14 @@
 
 mod chars;
 mod codepoints;
+mod explain;
+mod fields;
 mod files;
+mod fused;
+pub(crate) mod kernel;
 pub mod manifest;
+pub mod ngram;
+pub(crate) mod onnx;
 mod tract;
 
 use crate::error::Error;
@@ -121,6 +127,7 @@ pub struct Model {
     sha256: [u8; 32],
     thresholds: Thresholds,
     fpr: Option<FprTable>,
+    notice: Option<String>,
 }
 
 impl Model {
@@ -142,11 +149,20 @@ impl Model {
         Model::from_files(Files::read(dir)?, choice)
     }
 
+    /// A model of files in memory: the manifest, and each file that it names.
+    ///
+    /// # Errors
+    /// As [`Model::load`], without those of reading.
+    #[cfg(feature = "train")]
+    pub(crate) fn in_memory(manifest: &[u8], others: Vec<(String, Vec<u8>)>) -> Result<Model> {
+        Model::from_files(Files::in_memory(manifest, others)?, EngineChoice::Auto)
+    }
+
     fn from_files(files: Files, choice: EngineChoice) -> Result<Model> {
-        let scorer = build_scorer(&files, choice)?;
+        let (scorer, notice) = build_scorer(&files, choice)?;
         let Files { manifest, sha256, .. } = files;
         let Manifest { name, version, thresholds, fpr, .. } = manifest;
-        Ok(Model { scorer, name, version, sha256, thresholds, fpr })
+        Ok(Model { scorer, name, version, sha256, thresholds, fpr, notice })
     }
 
     /// The score of a name, 0 (benign) to 1 (malicious). The same name always gets the same bits from one loaded
@@ -209,6 +225,12 @@ impl Model {
         self.scorer.engine()
     }
 
+    /// What the administrator should know about how this model was loaded: that its fused engine failed the self-check
+    /// and tract runs it, or that it was trained with another suffix list. Nothing if all is well.
+    pub fn notice(&self) -> Option<&str> {
+        self.notice.as_deref()
+    }
+
     /// Why a name gets its score, as far as the scorer can tell.
     ///
     /// # Errors
@@ -224,17 +246,21 @@ impl std::fmt::Debug for Model {
     }
 }
 
+/// A scorer, and the text for [`Model::notice`].
+type Built = (Box<dyn Scorer>, Option<String>);
+
 /// Joins the model's encoder with the engine chosen.
-fn build_scorer(files: &Files, choice: EngineChoice) -> Result<Box<dyn Scorer>> {
+fn build_scorer(files: &Files, choice: EngineChoice) -> Result<Built> {
     match &files.manifest.encoder {
         Encoder::Codepoints16x16 {} => {
             refuse_fused(&files.manifest, choice)?;
-            Ok(Box::new(codepoints::TractScorer::load(files)?))
+            Ok((Box::new(codepoints::TractScorer::load(files)?), None))
         }
         Encoder::Chars(spec) => {
             refuse_fused(&files.manifest, choice)?;
-            Ok(Box::new(chars::TractScorer::load(spec, files)?))
+            Ok((Box::new(chars::TractScorer::load(spec, files)?), None))
         }
+        Encoder::NgramFields(spec) => fields::load(spec, files, choice),
     }
 }
 

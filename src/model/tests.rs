@@ -73,7 +73,8 @@ fn assert_refused(dir: &Path, file: &str, reason: &str) -> Error {
 fn golden_scores_hold() {
     let seed2020 = golden(&shipped());
     assert!(seed2020.len() >= 200);
-    assert_golden(&Model::embedded(EngineChoice::Auto).unwrap(), &seed2020);
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/default");
+    assert_golden(&Model::embedded(EngineChoice::Auto).unwrap(), &golden(&default));
     assert_golden(&Model::load(&shipped(), EngineChoice::Tract).unwrap(), &seed2020);
     for model in ["chars-i64", "chars-f32"] {
         let golden = golden(&small(model));
@@ -84,7 +85,16 @@ fn golden_scores_hold() {
 
 #[test]
 fn a_model_tells_what_it_is() {
-    let model = Model::embedded(EngineChoice::Auto).unwrap();
+    let embedded = Model::embedded(EngineChoice::Auto).unwrap();
+    assert_eq!((embedded.name(), embedded.engine(), embedded.notice()), ("default", "fused", None));
+    let vet = embedded.vet_threshold().unwrap();
+    let block = embedded.block_threshold().unwrap();
+    assert!(0.5 < vet && vet < block && block < 1.0);
+    // The manifest states these scores with eight digits.
+    assert!((embedded.fpr(vet) / 1e-3 - 1.0).abs() < 1e-2, "{}", embedded.fpr(vet));
+    assert!((embedded.fpr(block) / 1e-4 - 1.0).abs() < 1e-2, "{}", embedded.fpr(block));
+
+    let model = load(&shipped()).unwrap();
     assert_eq!((model.name(), model.engine()), ("seed2020", "tract"));
     assert!(!model.version().is_empty());
     let manifest = Sha256::digest(fs::read(shipped().join("manifest.json")).unwrap());
@@ -113,7 +123,7 @@ fn a_model_tells_what_it_is() {
 
 #[test]
 fn an_explanation_says_that_there_is_none() {
-    let model = Model::embedded(EngineChoice::Auto).unwrap();
+    let model = load(&shipped()).unwrap();
     let explanation = model.explain(&name("example.org")).unwrap();
     assert_eq!(explanation.score, model.score(&name("example.org")).unwrap());
     assert_eq!((explanation.method, explanation.spans.len()), ("none", 0));

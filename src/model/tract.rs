@@ -19,6 +19,9 @@ use tract_onnx::prelude::multithread::Executor;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{DimFact, DimLike, Factoid};
 
+/// The protobuf types of ONNX files, for [`super::onnx`].
+pub(super) use tract_onnx::pb;
+
 /// Largest tensor a network may take as input, in elements.
 const MAX_INPUT: usize = 1 << 16;
 /// The output that is the score, where a network has several.

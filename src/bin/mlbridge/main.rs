@@ -4,8 +4,12 @@
 //! writes there, so that it leaves no file that the server could not write.
 
 mod classify;
+#[cfg(feature = "train")]
+mod evaluate;
 mod history;
 mod output;
+#[cfg(feature = "train")]
+mod train;
 mod vet;
 
 use clap::{Args, Parser, Subcommand};
@@ -60,6 +64,12 @@ enum Command {
     /// Check settings
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Train a model on lists of benign and malicious names
+    #[cfg(feature = "train")]
+    Train(train::Train),
+    /// Measure a model on names whose labels are known
+    #[cfg(feature = "train")]
+    Evaluate(evaluate::Evaluate),
 }
 
 #[derive(Subcommand)]
@@ -109,6 +119,10 @@ fn main() -> ExitCode {
         Command::History(command) => command.run(settings),
         Command::Status(command) => command.run(settings),
         Command::Vet(command) => command.run(settings),
+        #[cfg(feature = "train")]
+        Command::Train(command) => command.run(),
+        #[cfg(feature = "train")]
+        Command::Evaluate(command) => command.run(),
         Command::Replay => history::replay(settings),
         Command::Config(ConfigCommand::Check { file }) => check(&file),
         Command::Config(ConfigCommand::Reference) => {

@@ -1,0 +1,299 @@
+//! `mlbridge train`: from lists of names to a model's directory.
+
+use clap::Args;
+use mlbridge::error::{Error, Result};
+use mlbridge::model::EngineChoice;
+use mlbridge::train::evaluate::{self, Evaluation};
+use mlbridge::train::names::{Kind, Names};
+use mlbridge::train::run::{self, Event, Options};
+use mlbridge::train::write::{self, About};
+use mlbridge::{Model, Name};
+use serde_json::json;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// How much an administrator's label weighs against a name of a list.
+const LABEL_WEIGHT: f32 = 10.0;
+/// How much worse than the old model a new one may be on the same names, in area under the curve and in recall.
+const TOLERATED: (f64, f64) = (0.002, 0.02);
+/// How many golden scores a model gets besides those of the odd names.
+const GOLDEN: usize = 200;
+
+/// Trains a model on lists of benign and malicious names.
+///
+/// Files are plain lists, CSV with ranks (Tranco), hosts files or block lists, or the corpus's TSV with its header line;
+/// each may be gzip-compressed. Four per cent of the registered domains are kept to validate with, unless the corpus or
+/// --val says which. The same names, options and kind of processor give the same model to the bit.
+#[derive(Debug, Args)]
+pub struct Train {
+    /// Files of benign names.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    benign: Vec<PathBuf>,
+    /// Files of malicious names.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    malicious: Vec<PathBuf>,
+    /// Files with a header line whose columns say what a name is (domain, label, class, family, source, split, mix).
+    #[arg(long, num_args = 1.., value_name = "TSV")]
+    corpus: Vec<PathBuf>,
+    /// A file with such columns whose names are all kept to validate with.
+    #[arg(long, value_name = "TSV")]
+    val: Option<PathBuf>,
+    /// Labels that administrators gave: lines "name,as" or JSON lines with "name" and "as" (benign, malicious,
+    /// honeypot). They win against lists, and each weighs as much as ten names.
+    #[arg(long, value_name = "EXPORT")]
+    labels: Vec<PathBuf>,
+    /// First trains several nets and lets the model learn from them too: better, and some four times slower.
+    #[arg(long)]
+    teachers: bool,
+    /// The directory to write; one that exists is replaced if the new model is not worse.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Replaces an existing model even by a worse one.
+    #[arg(long)]
+    force: bool,
+    /// The model's name.
+    #[arg(long, default_value = "custom")]
+    name: String,
+    /// The model's version.
+    #[arg(long, default_value = "1")]
+    version: String,
+    /// What the model is, in a sentence.
+    #[arg(long, default_value = "Trained by mlbridge train.")]
+    description: String,
+    /// How often an n-gram or a word must be met to be known.
+    #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u32).range(1..))]
+    min_count: u32,
+    /// Where randomness starts.
+    #[arg(long, default_value_t = 1)]
+    seed: u32,
+    /// Nets trained at once; all processors if not given.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
+impl Train {
+    /// Runs the command.
+    pub fn run(self) -> Result<()> {
+        train(&self)
+    }
+}
+
+/// Trains, compares and writes.
+fn train(args: &Train) -> Result<()> {
+    let begin = Instant::now();
+    let say = |text: &str| eprintln!("[{:6.1} s] {text}", begin.elapsed().as_secs_f64());
+    let stop = stop_on_signal()?;
+    let names = read(args)?;
+    let bad = names.about.iter().filter(|about| about.malicious).count();
+    say(&format!("{} benign and {bad} malicious names", names.len() - bad));
+    if names.unreadable + names.contradictory > 0 {
+        say(&format!(
+            "left out: {} lines without a name, {} names of both labels",
+            names.unreadable, names.contradictory
+        ));
+    }
+    let threads = args
+        .threads
+        .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    let options = Options {
+        teachers: args.teachers,
+        min_count: args.min_count,
+        seed: u64::from(args.seed),
+        threads,
+    };
+    let outcome = run::run(&names, &options, &stop, &|event| report(&event, &say))?;
+    let model = write::selected(&outcome)?;
+    let scores = evaluate::scores(&model, &names, &outcome.validation)?;
+    let metrics = evaluate::evaluate(&model, &names, &outcome.validation, &scores)?;
+    say(&format!("validation, by the model without those names: {}", figures(&metrics)));
+    if args.out.exists() {
+        let old = compare(args, &names, &outcome.validation, &metrics, &say);
+        if !args.force {
+            old?;
+        }
+    }
+    let training = json!({
+        "names": outcome.trained,
+        "malicious": bad,
+        "validation_names": outcome.validation.len(),
+        "keys_taken_for_another": outcome.collisions,
+        "files": files(args),
+        "teachers": args.teachers,
+        "min_count": args.min_count,
+        "seed": args.seed,
+        "command": "mlbridge train",
+        "program": env!("CARGO_PKG_VERSION"),
+    });
+    let about = About {
+        name: &args.name,
+        version: &args.version,
+        description: &args.description,
+        training,
+        golden: &golden(&names),
+    };
+    let files = write::files(&outcome, &about, &metrics);
+    if stop.load(Ordering::Relaxed) {
+        return Err(Error::Busy("stopped before the end; nothing was written".to_owned()));
+    }
+    write::replace(&args.out, &files)?;
+    let written = Model::load(&args.out, EngineChoice::Auto)?;
+    if let Some(notice) = written.notice() {
+        say(notice);
+    }
+    say(&format!("wrote {} ({})", args.out.display(), written.engine()));
+    Ok(())
+}
+
+/// A flag that Ctrl-C and a termination signal set.
+fn stop_on_signal() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
+        .map_err(|reason| Error::Invalid(format!("cannot listen for Ctrl-C: {reason}")))?;
+    Ok(stop)
+}
+
+fn read(args: &Train) -> Result<Names> {
+    let mut names = Names::new();
+    let lists = args
+        .benign
+        .iter()
+        .map(|file| (file, false))
+        .chain(args.malicious.iter().map(|file| (file, true)));
+    for (file, malicious) in lists {
+        names.read(file, Kind { malicious, validation: false })?;
+    }
+    let corpus = args
+        .corpus
+        .iter()
+        .map(|file| (file, false))
+        .chain(args.val.iter().map(|file| (file, true)));
+    for (file, validation) in corpus {
+        if !names.read(file, Kind { malicious: false, validation })? {
+            return Err(Error::file(file, "no header line with the columns domain and label"));
+        }
+    }
+    for file in &args.labels {
+        names.read_labels(file, LABEL_WEIGHT)?;
+    }
+    names.settle();
+    Ok(names)
+}
+
+fn report(event: &Event, say: &dyn Fn(&str)) {
+    match event {
+        Event::Note(text) => say(text),
+        Event::Progress { net, epoch, done, loss } => {
+            if std::io::stderr().is_terminal() {
+                eprint!("\r{net}: epoch {}, {:.0} %, loss {loss:.4}   \r", epoch + 1, done * 100.0);
+                // A progress line that cannot be written is no reason to stop.
+                let _ = std::io::stderr().flush();
+            }
+        }
+        Event::Epoch(record) => {
+            let mut text =
+                format!("{}: epoch {}, loss {:.4}", record.net, record.epoch, record.loss);
+            if let (Some(auc), Some([first, second, third])) = (record.auc, record.recall) {
+                text += &format!(
+                    "; validation AUC {auc:.4}, recall {:.1} / {:.1} / {:.1} %",
+                    first * 100.0,
+                    second * 100.0,
+                    third * 100.0
+                );
+            }
+            say(&text);
+        }
+    }
+}
+
+fn figures(metrics: &Evaluation) -> String {
+    let [first, second, third] = metrics.recall.map(|share| share * 100.0);
+    format!(
+        "AUC {:.4}, recall {first:.1} / {second:.1} / {third:.1} % at false-positive rates of 1e-2 / 1e-3 / 1e-4",
+        metrics.auc
+    )
+}
+
+/// Compares with the model that is to be replaced, on the same names. (That one may have been trained on them, which
+/// flatters it.)
+fn compare(
+    args: &Train,
+    names: &Names,
+    validation: &[u32],
+    new: &Evaluation,
+    say: &dyn Fn(&str),
+) -> Result<()> {
+    let model = Model::load(&args.out, EngineChoice::Auto)?;
+    let scores = evaluate::scores(&model, names, validation)?;
+    let old = evaluate::evaluate(&model, names, validation, &scores)?;
+    say(&format!("the old model on the same names: {}", figures(&old)));
+    let (auc, recall) = TOLERATED;
+    let worse = new.auc < old.auc - auc
+        || new.recall.iter().zip(&old.recall).take(2).any(|(new, old)| *new < old - recall);
+    if !worse {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "{}: the new model is worse than the one there (which may know the validation names); --force replaces it all the same",
+        args.out.display()
+    )))
+}
+
+/// The plain names of the files trained on.
+fn files(args: &Train) -> Vec<String> {
+    let all = args
+        .benign
+        .iter()
+        .chain(&args.malicious)
+        .chain(&args.corpus)
+        .chain(&args.val)
+        .chain(&args.labels);
+    let plain = |path: &PathBuf| {
+        Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned())
+    };
+    all.filter_map(plain).collect()
+}
+
+/// Names for golden scores: odd ones that every implementation must get right, and some that were trained on.
+fn golden(names: &Names) -> Vec<Name> {
+    let long = format!(
+        "{}.{}.{}.{}.example.com",
+        "a1-".repeat(20) + "z",
+        "b".repeat(60),
+        "c0d".repeat(20),
+        "xyz".repeat(15)
+    );
+    let odd = [
+        "com",
+        "example.com",
+        "WWW.Example.Com",
+        "co.uk",
+        "bbc.co.uk",
+        "www.bbc.co.uk",
+        "a.b",
+        "_dmarc.example.org",
+        "xn--bcher-kva.example",
+        "r4---sn-x.googlevideo.com",
+        "shop.weebly.com",
+        "x.y.z.vercel.app",
+        "localhost",
+        "1.2.3.4",
+        "a.b.c.d.e.f.g.h.i.j.k.l.m.n.example.net",
+        "a\\.b.c",
+        "\\255\\254.c",
+        "^.$.com",
+        "--.com",
+        &long,
+    ];
+    let mut all: Vec<Name> = odd.iter().filter_map(|text| text.parse().ok()).collect();
+    let step = (names.len() / GOLDEN).max(1);
+    let plain =
+        |text: &[u8]| text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(byte));
+    let drawn =
+        (0..names.len()).step_by(step).map(|index| names.get(index)).filter(|text| plain(text));
+    all.extend(drawn.filter_map(|text| Name::from_text(text).ok()));
+    all
+}

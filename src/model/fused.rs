@@ -1,0 +1,155 @@
+//! The fused engine: a name's bytes in, its logit out, in one pass without allocating.
+//!
+//! Made for the network of [`super::ngram::net`]: rows are looked up and added while the name is read, in 16-bit
+//! integers (at most 128 rows of a pool, each within 127), so sums are exact in any order; then the perceptron. Weights come
+//! from the same ONNX file that tract would run ([`super::onnx`]). One compilation for AVX2 with FMA, chosen when the
+//! processor has them, one for every other.
+
+use super::kernel;
+use super::ngram::net::{INPUTS, Net, POOLED, WIDTH, Weights};
+use super::ngram::{self, Dictionary, MAX_ROWS, POOLS, Parts, Visitor};
+
+// Sums of rows must fit into 16 bits.
+const _: () = assert!(MAX_ROWS[0] <= 256 && MAX_ROWS[1] <= 256 && MAX_ROWS[2] <= 256);
+
+/// A row at an address that one aligned load can read.
+#[derive(Clone, Copy)]
+#[repr(C, align(16))]
+struct Row([i8; WIDTH]);
+
+/// A model in the form that scores fastest. Immutable.
+pub(super) struct Fused {
+    dictionary: Dictionary,
+    table: Vec<Row>,
+    scale: [f32; WIDTH],
+    net: Box<Net>,
+    fast: bool,
+}
+
+/// The sums of a name's rows.
+struct Pools {
+    sums: [[i16; WIDTH]; POOLS],
+    counts: [usize; POOLS],
+}
+
+impl Fused {
+    /// Joins a dictionary with the table it numbers.
+    ///
+    /// # Errors
+    /// If the table has another number of rows than the dictionary says.
+    pub(super) fn new(dictionary: Dictionary, weights: Weights) -> Result<Fused, String> {
+        let Weights { table, scale, net } = weights;
+        if table.len() != dictionary.len() + 1 {
+            return Err(format!(
+                "the table has {} rows, but the dictionary {} and the zero row",
+                table.len(),
+                dictionary.len()
+            ));
+        }
+        let table = table.into_iter().map(Row).collect();
+        Ok(Fused { dictionary, table, scale, net, fast: kernel::fast() })
+    }
+
+    /// The logit of a dotted lower-case name.
+    pub(super) fn logit(&self, name: &[u8]) -> f32 {
+        #[cfg(target_arch = "x86_64")]
+        if self.fast {
+            #[target_feature(enable = "avx2,fma")]
+            fn fast(fused: &Fused, name: &[u8]) -> f32 {
+                fused.logit_with::<true>(name)
+            }
+            // SAFETY: `fast` was set because the processor has AVX2 and FMA.
+            return unsafe { fast(self, name) };
+        }
+        self.logit_with::<false>(name)
+    }
+
+    /// The dictionary of its rows.
+    pub(super) fn dictionary(&self) -> &Dictionary {
+        &self.dictionary
+    }
+
+    /// A row's numbers; zero for a row that there is not.
+    pub(super) fn row(&self, row: u32) -> [f32; WIDTH] {
+        let Row(values) = self.table.get(row as usize).copied().unwrap_or(Row([0; WIDTH]));
+        let mut scaled = self.scale;
+        scaled.iter_mut().zip(values).for_each(|(scale, value)| *scale *= f32::from(value));
+        scaled
+    }
+
+    /// The logit's gradient by the perceptron's inputs, averaged over the way from no input to the name's, at the
+    /// midpoints of `steps` steps.
+    pub(super) fn mean_gradient(&self, name: &[u8], steps: u16) -> [f32; INPUTS] {
+        let parts = Parts::of(name);
+        let x = self.inputs(&self.pools(&parts), &ngram::dense(&parts));
+        let mut mean = [0.0_f32; INPUTS];
+        for step in 0..steps {
+            let share = (f32::from(step) + 0.5) / f32::from(steps);
+            let gradient = self.net.gradient(&x.map(|input| input * share));
+            mean.iter_mut().zip(gradient).for_each(|(sum, slope)| *sum += slope / f32::from(steps));
+        }
+        mean
+    }
+
+    /// As [`Fused::logit`], as a processor without AVX2 computes it.
+    #[cfg(test)]
+    pub(super) fn portable_logit(&self, name: &[u8]) -> f32 {
+        self.logit_with::<false>(name)
+    }
+
+    #[inline(always)]
+    fn logit_with<const FMA: bool>(&self, name: &[u8]) -> f32 {
+        let parts = Parts::of(name);
+        let x = self.inputs(&self.pools(&parts), &ngram::dense(&parts));
+        self.net.forward::<FMA>(&x).logit
+    }
+
+    #[inline(always)]
+    fn pools(&self, parts: &Parts<'_>) -> Pools {
+        let pools = Pools { sums: [[0; WIDTH]; POOLS], counts: [0; POOLS] };
+        let mut sum = Sum { fused: self, pools };
+        ngram::visit(parts, &mut sum);
+        sum.pools
+    }
+
+    #[inline(always)]
+    fn inputs(&self, pools: &Pools, dense: &[f32; ngram::DENSE]) -> [f32; INPUTS] {
+        let mut x = [0.0; INPUTS];
+        let (means, rest) = x.split_at_mut(POOLED);
+        let pools = pools.sums.iter().zip(&pools.counts);
+        for (out, (sums, &count)) in means.as_chunks_mut::<WIDTH>().0.iter_mut().zip(pools) {
+            let inverse = 1.0 / count.max(1) as f32;
+            for ((slot, &sum), &scale) in out.iter_mut().zip(sums).zip(&self.scale) {
+                *slot = f32::from(sum) * scale * inverse;
+            }
+        }
+        rest.copy_from_slice(dense);
+        x
+    }
+}
+
+/// Adds up the rows of the keys it is given.
+struct Sum<'a> {
+    fused: &'a Fused,
+    pools: Pools,
+}
+
+impl Visitor for Sum<'_> {
+    #[inline(always)]
+    fn key(&mut self, pool: usize, key: u64, _: usize, _: usize) {
+        let row = self.fused.dictionary.row(ngram::hash(key));
+        let Some(values) = self.fused.table.get(row as usize) else { return };
+        let (Some(sums), Some(count), Some(&most)) =
+            (self.pools.sums.get_mut(pool), self.pools.counts.get_mut(pool), MAX_ROWS.get(pool))
+        else {
+            return;
+        };
+        if row == 0 || *count == most {
+            return;
+        }
+        *count += 1;
+        for (sum, &value) in sums.iter_mut().zip(&values.0) {
+            *sum += i16::from(value);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Writes a model's directory: all of it or nothing.
+//!
+//! The files are made in a directory beside the one wanted, which then takes its place; the other files of a directory that is
+//! replaced (a README, say) are taken over.
+
+use super::calibrate::{BLOCK_RATE, Table, UNSEEN_LISTS, VET_RATE};
+use super::evaluate::Evaluation;
+use super::reference::Reference;
+use super::run::Outcome;
+use crate::error::{Error, Result};
+use crate::model::ngram::ENCODER;
+use crate::model::{Model, onnx};
+use crate::name::Name;
+use crate::suffix;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::Path;
+
+/// Golden scores in the manifest, checked at each load.
+const CHECKED_AT_LOAD: usize = 16;
+
+/// What the manifest says besides what the run found.
+pub struct About<'a> {
+    /// The model's name.
+    pub name: &'a str,
+    /// Its version.
+    pub version: &'a str,
+    /// What it is, in a sentence.
+    pub description: &'a str,
+    /// How it was trained: data, options.
+    pub training: Value,
+    /// Names for the golden scores.
+    pub golden: &'a [Name],
+}
+
+/// A model's files: name and content.
+pub type Files = Vec<(&'static str, Vec<u8>)>;
+
+/// The model that was selected by, trained without the validation names, with the calibration of the final one.
+///
+/// # Errors
+/// [`Error::Model`] if what was trained cannot run.
+pub fn selected(outcome: &Outcome) -> Result<Model> {
+    let (dictionary, weights) = &outcome.selected;
+    let onnx = onnx::write(weights);
+    let dictionary = dictionary.to_bytes();
+    let manifest = json!({
+        "format": 1,
+        "name": "selected",
+        "version": "1",
+        "encoder": encoder(),
+        "files": hashes(&onnx, &dictionary),
+        "thresholds": thresholds(&outcome.calibration),
+        "fpr": outcome.calibration.knots,
+    });
+    let others = vec![("model.onnx".to_owned(), onnx), ("dictionary.bin".to_owned(), dictionary)];
+    Model::in_memory(manifest.to_string().as_bytes(), others)
+}
+
+/// The files of a trained model; `metrics` are those of the selected one.
+pub fn files(outcome: &Outcome, about: &About<'_>, metrics: &Evaluation) -> Files {
+    let reference = Reference::new(&outcome.keys, &outcome.weights);
+    let golden: Vec<(String, f64)> =
+        about.golden.iter().map(|name| (name.to_text(), reference.score(name))).collect();
+    let onnx = onnx::write(&outcome.weights);
+    let dictionary = outcome.dictionary.to_bytes();
+    let step = (golden.len() / CHECKED_AT_LOAD).max(1);
+    let checked: Vec<Value> = golden
+        .iter()
+        .step_by(step)
+        .take(CHECKED_AT_LOAD)
+        .map(|(name, score)| json!([name, round(*score, 8)]))
+        .collect();
+    let manifest = json!({
+        "format": 1,
+        "name": about.name,
+        "version": about.version,
+        "description": about.description,
+        "encoder": encoder(),
+        "files": hashes(&onnx, &dictionary),
+        "thresholds": thresholds(&outcome.calibration),
+        "fpr": outcome.calibration.knots,
+        "golden": checked,
+        "calibration": {
+            "benign_names": outcome.calibration.names,
+            "rate_at_vet": VET_RATE,
+            "rate_at_block": BLOCK_RATE,
+            "unseen_lists_factor": UNSEEN_LISTS,
+        },
+        "metrics": metrics,
+        "training": about.training,
+        "history": outcome.history,
+    });
+    let mut manifest = serde_json::to_string_pretty(&manifest).unwrap_or_default();
+    manifest.push('\n');
+    let mut table = "name\tscore\n".to_owned();
+    for (name, score) in &golden {
+        table.push_str(&format!("{name}\t{score:.9}\n"));
+    }
+    vec![
+        ("model.onnx", onnx),
+        ("dictionary.bin", dictionary),
+        ("manifest.json", manifest.into_bytes()),
+        ("golden.tsv", table.into_bytes()),
+    ]
+}
+
+fn encoder() -> Value {
+    json!({ "name": ENCODER, "suffixes": suffix::SNAPSHOT })
+}
+
+fn hashes(onnx: &[u8], dictionary: &[u8]) -> Value {
+    json!({ "model.onnx": sha256(onnx), "dictionary.bin": sha256(dictionary) })
+}
+
+/// The scores at the rates of vetting and blocking; none where too few names were measured.
+fn thresholds(table: &Table) -> Value {
+    let at = |rate: f64| table.logit(rate).map(|logit| round(1.0 / (1.0 + (-logit).exp()), 8));
+    json!({ "vet": at(VET_RATE), "block": at(BLOCK_RATE) })
+}
+
+/// Puts files into the place of a directory, which may exist.
+///
+/// # Errors
+/// [`Error::Io`] naming the file; the old directory is then still there.
+pub fn replace(dir: &Path, files: &Files) -> Result<()> {
+    let beside = |mark: &str| {
+        let mut name = dir.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{mark}-{}", std::process::id()));
+        dir.with_file_name(name)
+    };
+    let (new, old) = (beside("new"), beside("old"));
+    let made = fill(&new, dir, files).and_then(|()| {
+        if dir.exists() {
+            fs::rename(dir, &old).map_err(|reason| Error::file(dir, reason))?;
+        }
+        fs::rename(&new, dir).map_err(|reason| {
+            // Nothing else to do if even that fails: the old files are still in `old`.
+            let _ = fs::rename(&old, dir);
+            Error::file(dir, reason)
+        })
+    });
+    let leftover = if made.is_ok() { &old } else { &new };
+    if leftover.exists() {
+        fs::remove_dir_all(leftover).map_err(|reason| Error::file(leftover, reason))?;
+    }
+    made
+}
+
+fn fill(new: &Path, dir: &Path, files: &Files) -> Result<()> {
+    fs::create_dir_all(new).map_err(|reason| Error::file(new, reason))?;
+    for (name, content) in files {
+        let path = new.join(name);
+        fs::write(&path, content).map_err(|reason| Error::file(&path, reason))?;
+    }
+    let Ok(others) = fs::read_dir(dir) else { return Ok(()) };
+    for other in others.flatten() {
+        let path = new.join(other.file_name());
+        if !path.exists() && other.path().is_file() {
+            fs::copy(other.path(), &path).map_err(|reason| Error::file(&path, reason))?;
+        }
+    }
+    Ok(())
+}
+
+/// A number with so many digits behind the point.
+fn round(value: f64, digits: i32) -> f64 {
+    let unit = 10.0_f64.powi(digits);
+    (value * unit).round() / unit
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
