@@ -6,6 +6,7 @@
 mod classify;
 mod history;
 mod output;
+mod setup;
 mod vet;
 
 use clap::{Args, Parser, Subcommand};
@@ -57,6 +58,9 @@ enum Command {
     Vet(vet::Vet),
     /// Put dead letters back into the outbox, after the cluster was mended
     Replay,
+    /// Set a cluster up
+    #[command(subcommand)]
+    Setup(setup::Setup),
     /// Check settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -110,6 +114,7 @@ fn main() -> ExitCode {
         Command::Status(command) => command.run(settings),
         Command::Vet(command) => command.run(settings),
         Command::Replay => history::replay(settings),
+        Command::Setup(command) => command.run(settings),
         Command::Config(ConfigCommand::Check { file }) => check(&file),
         Command::Config(ConfigCommand::Reference) => {
             output::print(&mlbridge::config::reference());
