@@ -604,6 +604,7 @@ fn forget_held_registry() {
 /// [`Error::Config`], [`Error::Io`] or [`Error::Model`], naming the setting or the file.
 pub fn open(config: &Config) -> Result<Arc<Engine>> {
     config.check()?;
+    config.elasticsearch.check_files()?;
     sys::watch_forks(forget_held_registry);
     let model = load_model(config)?;
     let registry = registry();
@@ -640,6 +641,7 @@ pub fn open(config: &Config) -> Result<Arc<Engine>> {
 /// As [`open`].
 pub fn open_unrecorded(config: &Config) -> Result<Engine> {
     config.check()?;
+    config.elasticsearch.check_files()?;
     let overrides = match &config.state_dir {
         Some(directory) => {
             sqlite::overrides_at_rest(directory, sys::DirectoryLock::holder(directory).is_some())?

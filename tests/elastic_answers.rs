@@ -501,6 +501,27 @@ fn a_busy_server_gets_less_and_then_slowly_more() {
 }
 
 #[test]
+fn a_server_that_takes_a_part_of_each_request_is_served_steadily() {
+    let mut play = Play::new(1500);
+    // Every fourth item passes, whatever the size.
+    let serve = |sent: &[&Document]| {
+        let item = |(n, d): (usize, &&Document)| match n % 4 {
+            0 => (d.id.clone(), 201, ""),
+            _ => (d.id.clone(), 429, "es_rejected_execution_exception"),
+        };
+        let all: Vec<(String, u16, &str)> = sent.iter().enumerate().map(item).collect();
+        items(
+            &all.iter().map(|(id, status, kind)| (id.as_str(), *status, *kind)).collect::<Vec<_>>(),
+        )
+    };
+    while !play.outbox.is_empty() && play.requests < 500 {
+        play.step(serve);
+        assert!(play.sender.backoff(Duration::ZERO, 1.0) <= Duration::from_secs(1));
+    }
+    assert_eq!((play.delivered.len(), play.dead.len()), (1500, 0));
+}
+
+#[test]
 fn no_answer_twice_in_a_row_makes_the_next_request_smaller() {
     let mut sender = Sender::new(STREAM.to_owned());
     let documents = [document(1, "a")];

@@ -85,6 +85,8 @@ pub enum Content {
     Lines,
     /// As `Lines`, compressed already.
     CompressedLines,
+    /// A form with a file, parted by this boundary: for Kibana and OpenSearch Dashboards.
+    Form(&'static str),
 }
 
 /// A client for the nodes of one cluster; one thread at a time.
@@ -182,10 +184,15 @@ impl Client {
         }
         if let Some((content, _)) = body {
             let kind = match content {
-                Content::Json => "application/json",
-                Content::Lines | Content::CompressedLines => "application/x-ndjson",
+                Content::Json => "application/json".to_owned(),
+                Content::Lines | Content::CompressedLines => "application/x-ndjson".to_owned(),
+                Content::Form(boundary) => format!("multipart/form-data; boundary={boundary}"),
             };
             request = request.header(http::header::CONTENT_TYPE, kind);
+            if matches!(content, Content::Form(_)) {
+                // Each of the two products wants one of these, against forged requests.
+                request = request.header("kbn-xsrf", "mlbridge").header("osd-xsrf", "mlbridge");
+            }
             if content == Content::CompressedLines {
                 request = request.header(http::header::CONTENT_ENCODING, "gzip");
             }

@@ -149,7 +149,7 @@ pub struct Ruling {
     pub author: String,
     /// A remark, may be empty.
     pub note: String,
-    /// The client group the decision is for; empty for all clients.
+    /// Whose queries the decision is for: `group:NAME`, a network, or `all` (also empty).
     pub scope: String,
     /// When it was decided, in milliseconds since 1970.
     pub at_ms: i64,

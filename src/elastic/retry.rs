@@ -132,6 +132,8 @@ const LONE_REFUSALS: u32 = 8;
 /// Refusals that prove a document at fault, if it was too busy for (429) or otherwise.
 const TOO_BUSY_FOR: u32 = 5;
 const REFUSED_ALONE: u32 = 2;
+/// Least documents in a request after single ones were refused as too much: others of the same request were taken.
+const LEAST_IF_BUSY: usize = 16;
 /// Answers without trouble after which a busy server is asked for more again.
 const CLEAN_ANSWERS: u32 = 32;
 
@@ -510,7 +512,7 @@ impl Sender {
         }
         if overloaded {
             self.overloaded_at = sent.len();
-            self.max_documents = (sent.len() / 2).max(1);
+            self.max_documents = (sent.len() / 2).max(LEAST_IF_BUSY);
         }
         self.note_progress(&decision, passed);
         decision
@@ -539,7 +541,7 @@ impl Sender {
         self.clean = 0;
         if passed > 0 {
             // Some arrive: waiting long would only hold those back.
-            self.failures = self.failures.min(4);
+            self.failures = self.failures.min(2);
         }
     }
 

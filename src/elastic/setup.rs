@@ -6,9 +6,11 @@
 //! administrators adapt them. What a server does not have (no lifecycle management, no such API) is left out.
 
 use super::document::{SUMMARY_DATASET, VERDICT_DATASET};
-use super::http::Method;
+use super::http::{Client, Content, Limits, Method};
+use super::redact::redact;
 use super::retry::{self, Answer, Decision, Failure};
-use super::settings::Settings;
+use super::settings::{Settings, Url};
+use crate::error::{Error, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -209,6 +211,62 @@ pub enum Mode {
     Plan,
     /// Only read, and refuse to go on where a write would make a plain index.
     Check,
+}
+
+/// Sets the first node that answers up, for the command line.
+///
+/// # Errors
+/// [`Error`] with what stands in the way.
+pub fn run(settings: &Settings, mode: Mode, report: &mut dyn FnMut(Step)) -> Result<Server> {
+    settings.check()?;
+    let client = Client::new(settings, Limits::default())?;
+    let mut trouble = String::new();
+    for (node, url) in client.urls().iter().enumerate() {
+        let mut exchange = |method, path: &str, body: Option<&str>| {
+            let body = body.map(|text| (Content::Json, text.as_bytes()));
+            client.send(node, method, path, body, None)
+        };
+        match prepare(&mut exchange, settings, mode, report) {
+            Ok(ready) => return Ok(ready.server),
+            Err(decision) => {
+                let told = decision.trouble.unwrap_or_default();
+                let named = told.starts_with("elasticsearch.");
+                trouble = if named { told } else { format!("elasticsearch.urls: {url}: {told}") };
+            }
+        }
+    }
+    Err(Error::Io(trouble))
+}
+
+/// Imports the dashboards into Kibana or OpenSearch Dashboards, with the credentials and certificates of the settings;
+/// gives the number of objects.
+///
+/// # Errors
+/// [`Error`] with what stands in the way.
+pub fn import_dashboards(settings: &Settings, url: &str) -> Result<u64> {
+    let at = Settings { urls: vec![Url::parse(url)?], ..settings.clone() };
+    let client = Client::new(&at, Limits::default())?;
+    let boundary = "mlbridge-saved-objects";
+    let body = format!(
+        "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"mlbridge.ndjson\"\r\n\
+         Content-Type: application/ndjson\r\n\r\n{DASHBOARDS}\r\n--{boundary}--\r\n"
+    );
+    let path = "/api/saved_objects/_import?overwrite=true";
+    let content = (Content::Form(boundary), body.as_bytes());
+    let came = client.send(0, Method::Post, path, Some(content), None);
+    let answer = match &came {
+        Ok(answer) if answer.status == 200 => answer,
+        other => return Err(Error::Io(retry::obstacle(other, path).trouble.unwrap_or_default())),
+    };
+    let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let count = told.get("successCount").and_then(Value::as_u64).unwrap_or(0);
+    if told.get("success").and_then(Value::as_bool) != Some(true) {
+        let text = redact(&told.get("errors").map(Value::to_string).unwrap_or_default());
+        return Err(Error::Io(format!(
+            "{url}: {count} dashboards' objects were imported, not all: {text}"
+        )));
+    }
+    Ok(count)
 }
 
 /// Looks at the server and puts in place what is missing.

@@ -18,7 +18,7 @@ use std::collections::HashSet;
 pub const PAGE: usize = 500;
 /// Sequence numbers read again each time: a change with a lower number may become visible after one with a higher.
 const OVERLAP: i64 = 64;
-/// Longest author, scope and note taken from the index, in characters.
+/// Longest author and note taken from the index, in characters.
 const AUTHOR: usize = 256;
 const NOTE: usize = 1024;
 
@@ -237,15 +237,26 @@ fn understand(source: &serde_json::Value, now_ms: i64) -> Result<Decided, String
             Some(moment(value).ok_or_else(|| format!("\"{shown}\": expires_at is no time"))?)
         }
     };
+    let scope = text("scope").unwrap_or("").trim();
+    if !is_scope(scope) {
+        return Err(format!("\"{shown}\": scope is none of all, group:NAME or a network"));
+    }
     let ruling = Ruling {
         class,
         author: author.chars().take(AUTHOR).collect(),
         note: text("note").unwrap_or("").chars().take(NOTE).collect(),
-        scope: text("scope").unwrap_or("").trim().chars().take(AUTHOR).collect(),
+        scope: scope.to_owned(),
         at_ms,
         expires_ms,
     };
     Ok(Decided { name: canonical, ruling: Some(ruling) })
+}
+
+/// Whether a text says for whose queries a decision is: everybody's, those of a group, those of a network.
+fn is_scope(text: &str) -> bool {
+    let group = text.strip_prefix("group:").is_some_and(|name| (1..=AUTHOR).contains(&name.len()));
+    let network = text.parse::<ipnet::IpNet>().is_ok() || text.parse::<std::net::IpAddr>().is_ok();
+    text.is_empty() || text == "all" || group || network
 }
 
 /// A date as Elasticsearch takes it by default: milliseconds since 1970, RFC 3339, or a day; without a zone in UTC.
@@ -300,7 +311,7 @@ mod tests {
         reader.begin("uuid");
         let full = json!({
             "name": "Example.COM.", "state": "honeypot", "decided_by": "ann", "note": "seen twice",
-            "scope": "guests", "decided_at": "2026-11-24T10:00:00Z", "expires_at": 1_795_600_000_000_i64
+            "scope": "group:guests", "decided_at": "2026-11-24T10:00:00Z", "expires_at": 1_795_600_000_000_i64
         });
         let read = reader.read(&page(&[(3, full)]), 7).unwrap();
         assert_eq!(
@@ -311,7 +322,7 @@ mod tests {
                     class: Class::Honeypot,
                     author: "ann".to_owned(),
                     note: "seen twice".to_owned(),
-                    scope: "guests".to_owned(),
+                    scope: "group:guests".to_owned(),
                     at_ms: 1_795_514_400_000,
                     expires_ms: Some(1_795_600_000_000),
                 })
@@ -335,6 +346,10 @@ mod tests {
             (
                 json!({"name": "e.com", "state": "benign", "decided_by": "x", "expires_at": "soon"}),
                 "expires_at",
+            ),
+            (
+                json!({"name": "e.com", "state": "benign", "decided_by": "x", "scope": "guests"}),
+                "scope is none of",
             ),
         ] {
             let mut reader = Reader::default();

@@ -8,6 +8,7 @@ mod classify;
 mod evaluate;
 mod history;
 mod output;
+mod setup;
 #[cfg(feature = "train")]
 mod train;
 mod vet;
@@ -61,6 +62,9 @@ enum Command {
     Vet(vet::Vet),
     /// Put dead letters back into the outbox, after the cluster was mended
     Replay,
+    /// Set a cluster up
+    #[command(subcommand)]
+    Setup(setup::Setup),
     /// Check settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -124,6 +128,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "train")]
         Command::Evaluate(command) => command.run(),
         Command::Replay => history::replay(settings),
+        Command::Setup(command) => command.run(settings),
         Command::Config(ConfigCommand::Check { file }) => check(&file),
         Command::Config(ConfigCommand::Reference) => {
             output::print(&mlbridge::config::reference());
