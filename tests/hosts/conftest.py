@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from servers import ALL  # noqa: E402
 from servers.base import Build, Server  # noqa: E402
+from support.package import installed_package  # noqa: E402
 from support.upstream import Upstream  # noqa: E402
 
 
@@ -50,16 +50,7 @@ def build(request: pytest.FixtureRequest) -> Iterator[Build]:
     target = Path(request.config.getoption("--target"))
     path = Path(tempfile.mkdtemp(prefix="mlbridge-hosts-"))
     path.chmod(0o755)
-    python = "/usr/bin/python3"
-    wheel = subprocess.run(
-        [python, ROOT / "bindings/python/build.py", "--library", target / "libmlbridge.so", "--out", path],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    package = path / "python"
-    pip = [python, "-m", "pip", "--quiet", "install", "--root-user-action=ignore", "--no-index", "--no-deps"]
-    subprocess.run([*pip, "--target", package, wheel], check=True)
+    package = installed_package(target / "libmlbridge.so", path)
     sys.path.insert(0, str(package))
     yield Build(target / "libmlbridge.so", target / "mlbridge", package)
     shutil.rmtree(path)

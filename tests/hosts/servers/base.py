@@ -47,13 +47,22 @@ class Server(ABC):
     """Its exit status after SIGTERM."""
 
     def __init__(
-        self, build: Build, folder: Path, upstream_port: int, settings: Mapping[str, Any], *, real_user: bool = False
+        self,
+        build: Build,
+        folder: Path,
+        upstream_port: int,
+        settings: Mapping[str, Any],
+        *,
+        real_user: bool = False,
+        plain: bool = False,
     ) -> None:
         self.build = build
         self.folder = folder
         self.port = free_port()
         self.upstream_port = upstream_port
         self.real_user = real_user
+        self.plain = plain
+        """Without the library, to compare with."""
         self.state_dir = folder / "state"
         self.settings_file = folder / "mlbridge.toml"
         self.prepare(settings)

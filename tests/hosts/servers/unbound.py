@@ -45,8 +45,9 @@ class Unbound(Server):
 
     def write_unbound_conf(self) -> None:
         # The sample that administrators copy, with this server's folder in place of Unbound's own.
-        sample = (BINDING / "mlbridge.conf").read_text()
-        (self.folder / "mlbridge.conf").write_text(sample.replace("/etc/unbound", str(self.folder)))
+        sample = (BINDING / "mlbridge.conf").read_text().replace("/etc/unbound", str(self.folder))
+        plain = 'server:\n    module-config: "validator iterator"\n'
+        (self.folder / "mlbridge.conf").write_text(plain if self.plain else sample)
         self._config.write_text(
             _CONFIG.format(
                 folder=self.folder,
