@@ -39,22 +39,33 @@ func (h *Handler) Name() string { return name }
 // Ready implements the ready plugin's interface: a Handler exists only with an open engine.
 func (h *Handler) Ready() bool { return true }
 
-// ServeDNS implements plugin.Handler.
+// ServeDNS implements plugin.Handler. Its frame is on the stack for as long as the plugins after it run, and each query has
+// a goroutine with a small stack of its own: a larger frame here makes that stack be copied once more, which costs more
+// than the verdict. So whatever needs room is in judge, which has returned by then.
 func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
-	if !h.concerns(r) {
-		return plugin.NextOrFailure(name, h.Next, ctx, w, r)
+	if h.concerns(r) {
+		if code, answered := h.judge(ctx, w, r); answered {
+			return code, nil
+		}
 	}
+	return plugin.NextOrFailure(name, h.Next, ctx, w, r)
+}
+
+// judge asks for the verdict on a query, counts it, and answers the query if the verdict says so. Otherwise the query is the
+// next plugin's, as it is after any failure.
+//
+//go:noinline
+func (h *Handler) judge(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (code int, answered bool) {
 	counts := h.countersFor(metrics.WithServer(ctx))
 	verdict, err := h.classify(w, r)
-	if errors.Is(err, mlbridge.ErrClosed) {
-		// The server is stopping and answers its last queries. Resolvers try another one; an unfiltered answer would stay.
-		counts.errors.Inc()
-		return dns.RcodeServerFailure, nil
-	}
 	if err != nil {
 		counts.errors.Inc()
+		if errors.Is(err, mlbridge.ErrClosed) {
+			// The server is stopping and answers its last queries. Resolvers try another one; an unfiltered answer would stay.
+			return dns.RcodeServerFailure, true
+		}
 		h.engine.logError(err)
-		return plugin.NextOrFailure(name, h.Next, ctx, w, r)
+		return 0, false
 	}
 	counts.verdict(verdict)
 	if verdict.Flags&mlbridge.FlagMessage != 0 && !h.engine.draining.Load() {
@@ -65,12 +76,14 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	}
 	switch verdict.Action {
 	case mlbridge.NXDomain, mlbridge.NoData, mlbridge.Refused, mlbridge.Sinkhole:
-		return h.answer(w, r, verdict)
+		h.answer(w, r, verdict)
 	case mlbridge.Drop:
-		return drop(w, r)
+		drop(w, r)
 	default:
-		return plugin.NextOrFailure(name, h.Next, ctx, w, r)
+		return 0, false
 	}
+	// Success even where REFUSED was written: for any other code the server would write a second reply.
+	return dns.RcodeSuccess, true
 }
 
 // concerns tells whether the query is one to judge: a look-up of one Internet name. Zone transfers, other classes, updates
@@ -148,9 +161,8 @@ func describe(ctx context.Context, v mlbridge.Verdict) {
 	})
 }
 
-// answer writes the reply that the verdict asks for. It returns success even where it wrote REFUSED: for any other code
-// the server would write a second reply.
-func (h *Handler) answer(w dns.ResponseWriter, r *dns.Msg, v mlbridge.Verdict) (int, error) {
+// answer writes the reply that the verdict asks for.
+func (h *Handler) answer(w dns.ResponseWriter, r *dns.Msg, v mlbridge.Verdict) {
 	m := new(dns.Msg)
 	m.SetReply(r)
 	m.RecursionAvailable = true
@@ -176,7 +188,6 @@ func (h *Handler) answer(w dns.ResponseWriter, r *dns.Msg, v mlbridge.Verdict) (
 	if err := w.WriteMsg(m); err != nil {
 		log.Debugf("reply not sent: %v", err) // the client has gone; there is nobody to answer with another reply
 	}
-	return dns.RcodeSuccess, nil
 }
 
 // sinkhole is the verdict's address, if the question asks for its family and there is one.
@@ -206,14 +217,13 @@ func soa(owner string, ttl uint32) dns.RR {
 }
 
 // drop answers nothing. On a connection the client would wait for its timeout, so the connection is closed.
-func drop(w dns.ResponseWriter, r *dns.Msg) (int, error) {
+func drop(w dns.ResponseWriter, r *dns.Msg) {
 	state := request.Request{W: w, Req: r}
 	if state.Proto() == "tcp" {
 		if err := w.Close(); err != nil {
 			log.Debugf("connection not closed: %v", err)
 		}
 	}
-	return dns.RcodeSuccess, nil
 }
 
 // logError says at most once a minute why queries pass unjudged; the counter has them all.
