@@ -138,7 +138,7 @@ def _make_answer(qstate, verdict):
         message.authority.append(f"{owner} {verdict.ttl} IN SOA {soa}")
     if not message.set_return_msg(qstate):
         return False
-    # Unchecked answers would become SERVFAIL where Unbound validates; nothing above secure is claimed (no AD bit).
+    # Where Unbound validates, an unchecked answer would become SERVFAIL. This is no claim of validation: no AD bit.
     qstate.return_msg.rep.security = SEC_STATUS_INDETERMINATE
     if action == mlbridge.Action.NXDOMAIN:
         qstate.return_msg.rep.flags = qstate.return_msg.rep.flags | unboundmodule.RCODE_NXDOMAIN

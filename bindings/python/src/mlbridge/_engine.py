@@ -173,7 +173,7 @@ class Engine:
     def score(self, names: Iterable[str | bytes]) -> array[float]:
         """The model's numbers for many names, in their order, as an `array('f')`: no policy, nothing recorded.
 
-        NaN stands where a name is none, or of a kind that the model is never asked about.
+        NaN stands where a name is none. Names that `classify` skips get a number too.
         """
         scores: array[float] = array("f")
         batch: list[bytes] = []
