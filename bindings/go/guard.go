@@ -21,13 +21,16 @@ type guard struct {
 	}
 }
 
-// enter takes a shard for a call; the caller unlocks it with RUnlock.
+// enter takes a shard for a call, which unlocks it with RUnlock, or returns nil: somebody is closing. It never waits, so
+// that a long call beside it (Flush) cannot hold up a short one through a Close that waits for both.
 func (g *guard) enter() *sync.RWMutex {
 	var here byte
 	// Stacks are at least 2 KiB, so that lower bits say nothing. The multiplication (Fibonacci hashing) spreads the rest.
 	stack := uint64(uintptr(unsafe.Pointer(&here))) >> 11
 	m := &g.shards[stack*0x9E3779B97F4A7C15>>(64-guardBits)].RWMutex
-	m.RLock()
+	if !m.TryRLock() {
+		return nil
+	}
 	return m
 }
 

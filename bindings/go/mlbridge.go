@@ -36,6 +36,7 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"sync"
 	"time"
 	"unsafe"
 )
@@ -135,11 +136,11 @@ func (e *Engine) Close() {
 // Classify judges a name in text form (any case, final dot or not, Unicode or A-labels). client is the address that
 // asked, or the zero Addr; qtype is the type asked for. ErrName for what is not a domain name.
 func (e *Engine) Classify(name string, client netip.Addr, qtype uint16) (Verdict, error) {
-	lock := e.guard.enter()
-	defer lock.RUnlock()
-	if e.ptr == nil {
+	lock := e.enter()
+	if lock == nil {
 		return Verdict{}, ErrClosed
 	}
+	defer lock.RUnlock()
 	var addr [16]byte
 	size := clientBytes(client, &addr)
 	var v Verdict
@@ -153,11 +154,11 @@ func (e *Engine) Classify(name string, client netip.Addr, qtype uint16) (Verdict
 
 // ClassifyWire is Classify for a name in uncompressed wire form, as it stands in a DNS message.
 func (e *Engine) ClassifyWire(qname []byte, client netip.Addr, qtype uint16) (Verdict, error) {
-	lock := e.guard.enter()
-	defer lock.RUnlock()
-	if e.ptr == nil {
+	lock := e.enter()
+	if lock == nil {
 		return Verdict{}, ErrClosed
 	}
+	defer lock.RUnlock()
 	var addr [16]byte
 	size := clientBytes(client, &addr)
 	var v Verdict
@@ -172,11 +173,11 @@ func (e *Engine) ClassifyWire(qname []byte, client netip.Addr, qtype uint16) (Ve
 // ScoreBatch returns the model's score of each name, NaN where one is not a domain name. No list, override or threshold
 // plays a part, and nothing is recorded.
 func (e *Engine) ScoreBatch(names []string) ([]float32, error) {
-	lock := e.guard.enter()
-	defer lock.RUnlock()
-	if e.ptr == nil {
+	lock := e.enter()
+	if lock == nil {
 		return nil, ErrClosed
 	}
+	defer lock.RUnlock()
 	if len(names) == 0 {
 		return nil, nil
 	}
@@ -225,11 +226,11 @@ func (e *Engine) Metrics() (string, error) {
 
 // Stats returns the engine's counters. Those that an older library does not have are 0.
 func (e *Engine) Stats() (Stats, error) {
-	lock := e.guard.enter()
-	defer lock.RUnlock()
-	if e.ptr == nil {
+	lock := e.enter()
+	if lock == nil {
 		return Stats{}, ErrClosed
 	}
+	defer lock.RUnlock()
 	var stats Stats
 	status := C.mlb_stats_get(e.ptr, (*C.mlb_stats)(unsafe.Pointer(&stats)), C.size_t(unsafe.Sizeof(stats)))
 	if status != C.MLB_OK {
@@ -241,11 +242,11 @@ func (e *Engine) Stats() (Stats, error) {
 // Flush waits until what was recorded so far is durable in the store, at most for the timeout (rounded up to
 // milliseconds): ErrTimeout if it is not. ErrBusy if another process holds the state directory.
 func (e *Engine) Flush(timeout time.Duration) error {
-	lock := e.guard.enter()
-	defer lock.RUnlock()
-	if e.ptr == nil {
+	lock := e.enter()
+	if lock == nil {
 		return ErrClosed
 	}
+	defer lock.RUnlock()
 	ms := min(max((timeout+time.Millisecond-1)/time.Millisecond, 0), math.MaxUint32)
 	if status := C.mlb_flush(e.ptr, C.uint32_t(ms)); status != C.MLB_OK {
 		return Status(status)
@@ -262,11 +263,11 @@ func (e *Engine) Reload(config Config) error {
 	}
 	defer C.mlb_config_free(cfg)
 
-	lock := e.guard.enter()
-	defer lock.RUnlock()
-	if e.ptr == nil {
+	lock := e.enter()
+	if lock == nil {
 		return ErrClosed
 	}
+	defer lock.RUnlock()
 	var text [errSize]C.char
 	if status := C.mlb_reload(e.ptr, cfg, &text[0], errSize); status != C.MLB_OK {
 		return explained(Status(status), "", &text)
@@ -276,11 +277,11 @@ func (e *Engine) Reload(config Config) error {
 
 // SinkError returns the last failure of the delivery to Elasticsearch or of the store, empty if there is none.
 func (e *Engine) SinkError() (string, error) {
-	lock := e.guard.enter()
-	defer lock.RUnlock()
-	if e.ptr == nil {
+	lock := e.enter()
+	if lock == nil {
 		return "", ErrClosed
 	}
+	defer lock.RUnlock()
 	var text [1024]C.char
 	if status := C.mlb_sink_error(e.ptr, &text[0], C.size_t(len(text))); status != C.MLB_OK {
 		return "", Status(status)
@@ -291,11 +292,11 @@ func (e *Engine) SinkError() (string, error) {
 // Message takes the next unread message for the caller's log, with its syslog level (0 emergency to 7 debug). The text is
 // empty if there is none. A verdict's FlagMessage says that one waits, so nobody has to poll.
 func (e *Engine) Message() (text string, level int, err error) {
-	lock := e.guard.enter()
-	defer lock.RUnlock()
-	if e.ptr == nil {
+	lock := e.enter()
+	if lock == nil {
 		return "", 0, ErrClosed
 	}
+	defer lock.RUnlock()
 	var buf [1024]C.char
 	var syslog C.int
 	if status := C.mlb_message(e.ptr, &buf[0], C.size_t(len(buf)), &syslog); status != C.MLB_OK {
@@ -304,13 +305,24 @@ func (e *Engine) Message() (text string, level int, err error) {
 	return C.GoString(&buf[0]), int(syslog), nil
 }
 
+// enter begins a call: the engine stays open until the lock it returns is unlocked with RUnlock. It returns nil if the
+// engine is closed or being closed.
+func (e *Engine) enter() *sync.RWMutex {
+	lock := e.guard.enter()
+	if lock != nil && e.ptr == nil {
+		lock.RUnlock()
+		return nil
+	}
+	return lock
+}
+
 // text calls a function that fills a buffer, with a larger one while it says that it needs one.
 func (e *Engine) text(fill func(buf *C.char, size C.size_t, need *C.size_t) Status) (string, error) {
-	lock := e.guard.enter()
-	defer lock.RUnlock()
-	if e.ptr == nil {
+	lock := e.enter()
+	if lock == nil {
 		return "", ErrClosed
 	}
+	defer lock.RUnlock()
 	buf := make([]byte, 4096)
 	for {
 		var need C.size_t

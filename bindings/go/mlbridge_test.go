@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -310,6 +312,77 @@ func TestCloseWaitsForCallsAndEndsTheRest(t *testing.T) {
 		engine.Close()
 		wg.Wait()
 		engine.Close() // again: nothing
+	}
+}
+
+func TestACloseThatWaitsHoldsNobodyUp(t *testing.T) {
+	// A node that accepts and stays silent: Flush waits for a delivery that never comes.
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	engine := open(t, map[string]string{
+		"elasticsearch.urls": "http://" + silent.Addr().String(), "record.allow": "all", "close_timeout_ms": "100",
+	})
+	classify(t, engine, "a.example")
+	flushed := make(chan error, 1)
+	go func() { flushed <- engine.Flush(3 * time.Second) }()
+	time.Sleep(100 * time.Millisecond) // Flush is under way
+	closed := make(chan struct{})
+	go func() {
+		engine.Close()
+		close(closed)
+	}()
+	time.Sleep(100 * time.Millisecond) // Close is under way
+	var wg sync.WaitGroup
+	for range 64 { // many goroutines, so that every part of the guard is met
+		wg.Go(func() {
+			if _, err := engine.Classify("b.example", client, typeA); err != nil && !errors.Is(err, mlbridge.ErrClosed) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	select {
+	case <-closed:
+		t.Error("calls were held up until Close had ended, or it did not wait for Flush")
+	default:
+	}
+	if err := <-flushed; !errors.Is(err, mlbridge.ErrTimeout) {
+		t.Errorf("flush: %v", err)
+	}
+	<-closed
+}
+
+func TestAStoreHeldByAnotherProcessSaysSo(t *testing.T) {
+	dir := stateDir(t)
+	fifo := filepath.Join(dir, "hold")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	holder := exec.Command("python3", "-c", `
+import fcntl, sys
+lock = open(sys.argv[1] + "/lock", "w")
+fcntl.lockf(lock, fcntl.LOCK_EX)
+open(sys.argv[2], "w").close()
+sys.stdin.read()`, dir, fifo)
+	stdin, err := holder.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Wait()
+	defer stdin.Close()
+	if _, err := os.ReadFile(fifo); err != nil { // returns once the lock is taken
+		t.Fatal(err)
+	}
+	engine := open(t, map[string]string{"state_dir": dir, "record.allow": "all", "close_timeout_ms": "0"})
+	classify(t, engine, "a.example")
+	if err := engine.Flush(10 * time.Second); !errors.Is(err, mlbridge.ErrBusy) {
+		t.Errorf("flush of a store that another process holds: %v", err)
 	}
 }
 
