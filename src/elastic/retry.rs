@@ -133,7 +133,7 @@ const LONE_REFUSALS: u32 = 8;
 const TOO_BUSY_FOR: u32 = 5;
 const REFUSED_ALONE: u32 = 2;
 /// Least documents in a request after single ones were refused as too much: others of the same request were taken.
-const LEAST_IF_BUSY: usize = 16;
+const LEAST_IF_BUSY: usize = 64;
 /// Answers without trouble after which a busy server is asked for more again.
 const CLEAN_ANSWERS: u32 = 32;
 

@@ -74,6 +74,15 @@ impl Running {
         }
     }
 
+    /// Waits until everything is delivered or given up.
+    pub fn until_empty(&self, outbox: &Memory) {
+        let end = Instant::now() + PATIENCE;
+        while !outbox.state().pending.is_empty() {
+            assert!(Instant::now() < end, "{:?}, {:?}", outbox.ledger(), self.control.status());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Ends it the way the library does, and sees that it ends.
     pub fn end(mut self) {
         self.control.close(Duration::from_millis(200));

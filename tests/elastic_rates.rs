@@ -1,0 +1,219 @@
+//! Measures delivery; run by `make bench`:
+//! `cargo test --release --test elastic_rates -- --ignored --nocapture`.
+//!
+//! One node, one run: a bare loop that posts prepared bodies (the node's own limit), the library from the query to the
+//! acknowledgement, and seven calls a query as the suite of 2020 made them. CPU times come from /proc.
+
+mod support;
+
+use mlbridge::config::Config;
+use mlbridge::elastic::http::{Client, Content, Limits, Method, compress};
+use mlbridge::elastic::setup::{self, Mode};
+use mlbridge::elastic::{Document, bulk};
+use mlbridge::{Decision, Name, engine};
+use serde_json::json;
+use std::time::{Duration, Instant};
+use support::node::Node;
+use support::outbox::verdict_at;
+use support::{settings, until};
+
+const EVENTS: usize = 60_000;
+const BATCH: usize = 500;
+const TEN: i64 = 1_795_514_400_000;
+
+/// User and system time in seconds of a task, from the kernel.
+fn cpu(stat: &str) -> f64 {
+    let text = std::fs::read_to_string(stat).unwrap();
+    let after_name = text.rsplit(')').next().unwrap();
+    let fields: Vec<&str> = after_name.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    ticks as f64 / 100.0
+}
+
+fn resident_mib() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: f64 = text.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096.0 / f64::from(1 << 20)
+}
+
+fn documents(from: usize, count: usize) -> Vec<Document> {
+    let document = |number: usize| {
+        let id = format!("event-{number:08}");
+        let name = format!("n{number}.example.com");
+        let time = TEN + number as i64;
+        let source = verdict_at(&id, number as u64, &name, "192.0.2.0", Decision::Block, time);
+        Document { row: number as i64, id, source }
+    };
+    (from..from + count).map(document).collect()
+}
+
+/// Posts prepared bodies one after the other; documents a second, bytes a document raw and on the wire.
+fn bare_loop(client: &Client, namespace: &str) -> (f64, f64, f64) {
+    let path = bulk::path(&setup::verdict_stream(namespace), false);
+    let bodies: Vec<Vec<u8>> =
+        (0..EVENTS / BATCH).map(|n| bulk::body(&documents(n * BATCH, BATCH))).collect();
+    let raw: usize = bodies.iter().map(Vec::len).sum();
+    let packed: Vec<Vec<u8>> = bodies.iter().map(|body| compress(body)).collect();
+    let wire: usize = packed.iter().map(Vec::len).sum();
+    let begun = Instant::now();
+    for body in &packed {
+        let answer = client
+            .send(0, Method::Post, &path, Some((Content::CompressedLines, body)), None)
+            .unwrap();
+        assert_eq!(answer.status, 200);
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    (EVENTS as f64 / seconds, raw as f64 / EVENTS as f64, wire as f64 / EVENTS as f64)
+}
+
+struct Through {
+    rate: f64,
+    cpu_us: f64,
+    mib: f64,
+}
+
+/// From the query to the acknowledgement; the clock begins when all are asked, while the library already delivers.
+fn through_the_library(url: &str, namespace: &str) -> Through {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Config::default();
+    for (key, value) in [
+        ("elasticsearch.urls", url),
+        ("elasticsearch.namespace", namespace),
+        ("state_dir", folder.path().to_str().unwrap()),
+        ("record.allow", "all"),
+        ("record.coalesce_s", "0"),
+        ("queue.events", "65536"),
+    ] {
+        config.set(key, value).unwrap();
+    }
+    let names: Vec<Name> =
+        (0..EVENTS).map(|n| format!("n{n}.example.com").parse().unwrap()).collect();
+    let engine = engine::open(&config).unwrap();
+    // Loads the model and starts the threads, so that these do not count.
+    engine.classify(&names[0], None, 1);
+    until("it is delivered", || engine.stats().delivered == 1);
+    let (before, own_before) = (cpu("/proc/self/stat"), cpu("/proc/thread-self/stat"));
+    let memory = resident_mib();
+    let begun = Instant::now();
+    for name in &names[1..] {
+        engine.classify(name, Some([192, 0, 2, 7].into()), 1);
+    }
+    let own = cpu("/proc/thread-self/stat") - own_before;
+    let end = begun + Duration::from_secs(300);
+    let mut mib = 0.0_f64;
+    while engine.stats().delivered < EVENTS as u64 && Instant::now() < end {
+        mib = mib.max(resident_mib() - memory);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let stats = engine.stats();
+    assert!(stats.adds_up() && stats.delivered == EVENTS as u64, "{stats:?}");
+    let cpu_us = (cpu("/proc/self/stat") - before - own) * 1e6 / EVENTS as f64;
+    engine::release(&engine);
+    Through { rate: EVENTS as f64 / seconds, cpu_us, mib }
+}
+
+/// Seven calls a query, one after the other: is there an index of the domain, make it, three searches, two documents.
+fn seven_calls(node: &Node) -> f64 {
+    const QUERIES: usize = 100;
+    let begun = Instant::now();
+    for number in 0..QUERIES {
+        let index = format!("logs-old-{number}");
+        node.call("HEAD", &format!("/{index}"), None);
+        node.call("PUT", &format!("/{index}"), None);
+        for field in ["name", "client", "status"] {
+            let search = json!({"query": {"match": {field: "x"}}});
+            node.call("POST", &format!("/{index}/_search"), Some(search));
+        }
+        node.call("POST", &format!("/{index}/_doc"), Some(json!({"name": "x", "count": 1})));
+        node.call("POST", "/logs-old-all/_doc", Some(json!({"name": "x", "client": "192.0.2.7"})));
+    }
+    QUERIES as f64 / begun.elapsed().as_secs_f64()
+}
+
+#[test]
+#[ignore = "measures: make bench"]
+fn rates() {
+    println!(
+        "| lane | bare loop /s | library /s | share | CPU us/event | MiB | bytes raw | on the wire | 7 calls a query, /s |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    for lane in ["os2", "es8"] {
+        let node = Node::start(lane, &["cluster.max_shards_per_node=5000"]);
+        let client = Client::new(&settings(&[&node.url]), Limits::default()).unwrap();
+        let mut exchange = |method, path: &str, body: Option<&str>| {
+            client.send(0, method, path, body.map(|text| (Content::Json, text.as_bytes())), None)
+        };
+        setup::prepare(&mut exchange, &settings(&[&node.url]), Mode::Install, &mut |_| {}).unwrap();
+        bare_loop(&client, "warm");
+        // Interleaved, the best of each: other work on the machine only ever slows down.
+        let mut bare = (0.0, 0.0, 0.0);
+        let mut library = Through { rate: 0.0, cpu_us: f64::MAX, mib: 0.0 };
+        for round in 0..3 {
+            let (rate, raw, wire) = bare_loop(&client, &format!("bare{round}"));
+            bare = (rate.max(bare.0), raw, wire);
+            let through = through_the_library(&node.url, &format!("library{round}"));
+            library = Through {
+                rate: library.rate.max(through.rate),
+                cpu_us: library.cpu_us.min(through.cpu_us),
+                mib: library.mib.max(through.mib),
+            };
+        }
+        let old = seven_calls(&node);
+        println!(
+            "| {lane} | {:.0} | {:.0} | {:.0} % | {:.1} | {:.0} | {:.0} | {:.0} | {old:.1} |",
+            bare.0,
+            library.rate,
+            library.rate / bare.0 * 100.0,
+            library.cpu_us,
+            library.mib,
+            bare.1,
+            bare.2,
+        );
+    }
+}
+
+/// The history of one name over a million stored verdicts.
+#[test]
+#[ignore = "measures: make bench"]
+fn history_of_one_name_over_a_million() {
+    const MILLION: usize = 1_000_000;
+    let node = Node::start("os2", &[]);
+    let client = Client::new(&settings(&[&node.url]), Limits::default()).unwrap();
+    let mut exchange = |method, path: &str, body: Option<&str>| {
+        client.send(0, method, path, body.map(|text| (Content::Json, text.as_bytes())), None)
+    };
+    setup::prepare(&mut exchange, &settings(&[&node.url]), Mode::Install, &mut |_| {}).unwrap();
+    let stream = setup::verdict_stream("default");
+    let path = bulk::path(&stream, false);
+    for batch in 0..MILLION / 1000 {
+        // A hundred thousand names, ten verdicts each.
+        let mut all = documents(batch * 1000, 1000);
+        for document in &mut all {
+            let number = document.row as usize;
+            let (id, name) = (&document.id, format!("n{}.example.com", number % 100_000));
+            let time = TEN + number as i64;
+            document.source =
+                verdict_at(id, number as u64, &name, "192.0.2.0", Decision::Block, time);
+        }
+        let body = compress(&bulk::body(&all));
+        client.send(0, Method::Post, &path, Some((Content::CompressedLines, &body)), None).unwrap();
+    }
+    node.ok("POST", &format!("/{stream}/_refresh"), None);
+    let mut times = Vec::new();
+    for number in 0..200 {
+        let search = json!({
+            "query": {"term": {"dns.question.name": format!("n{}.example.com", number * 497)}},
+            "sort": [{"@timestamp": "desc"}], "size": 100
+        });
+        let begun = Instant::now();
+        let answer = node.ok("POST", &format!("/{stream}/_search"), Some(search));
+        times.push(begun.elapsed());
+        assert_eq!(answer["hits"]["hits"].as_array().unwrap().len(), 10);
+    }
+    times.sort();
+    println!(
+        "history of one name over a million verdicts: median {:?}, 99 % {:?}",
+        times[100], times[198]
+    );
+}
