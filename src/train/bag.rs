@@ -21,7 +21,7 @@ const BATCH: usize = 128;
 const LAST_SHARE: f32 = 0.01;
 const WORD_DROPOUT: f32 = 0.1;
 /// How much the squared error to the teacher's logit weighs, and where that error is clipped.
-const TEACHER_WEIGHT: f32 = 0.1;
+const TEACHER_WEIGHT: f32 = 0.3;
 const TEACHER_CLIP: f32 = 3.0;
 
 /// A perceptron to begin with.

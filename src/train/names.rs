@@ -1,7 +1,7 @@
 //! The names to learn from, and the files that they come in.
 //!
 //! Files may be gzip-compressed. Their kind is told from their lines, not from their names:
-//! - the corpus's TSV: a header line `domain label class family source date aug split mix` (tabs; further columns are
+//! - the corpus's TSV: a header line `domain label class family source split` (tabs, in any order; other columns are
 //!   ignored, `domain` and `label` are needed);
 //! - anything else, line by line: a plain name, `rank,name` (Tranco, Umbrella), a hosts-file line (`0.0.0.0 name`), or
 //!   `||name^`. Empty lines and what follows `#` or begins with `!` are comments.
@@ -30,8 +30,6 @@ pub struct About {
     pub source: u32,
     /// Kept out of training to validate with.
     pub validation: bool,
-    /// Which build of the corpus it came with: 0 (a), 1 (b), 2 (c).
-    pub mix: u8,
     /// How much it weighs in training; 1 is usual.
     pub weight: f32,
 }
@@ -132,7 +130,6 @@ impl Names {
             family: 0,
             source,
             validation: kind.validation,
-            mix: 0,
             weight: 1.0,
         };
         let mut columns: Option<Columns> = None;
@@ -188,7 +185,6 @@ impl Names {
                 family: 0,
                 source,
                 validation: false,
-                mix: 0,
                 weight,
             };
             self.push(&name, about);
@@ -244,7 +240,6 @@ struct Columns {
     family: Option<usize>,
     source: Option<usize>,
     split: Option<usize>,
-    mix: Option<usize>,
 }
 
 impl Columns {
@@ -257,7 +252,6 @@ impl Columns {
             family: place("family"),
             source: place("source"),
             split: place("split"),
-            mix: place("mix"),
         })
     }
 
@@ -274,11 +268,6 @@ impl Columns {
         about.family = names.number(field(self.family).unwrap_or(""));
         about.source = field(self.source).map_or(plain.source, |source| names.number(source));
         about.validation |= field(self.split) == Some("val");
-        about.mix = match field(self.mix) {
-            Some("b") => 1,
-            Some("c") => 2,
-            _ => 0,
-        };
         Some((fields.get(self.domain)?, about))
     }
 }
@@ -377,7 +366,7 @@ mod tests {
         let text = b"domain\tlabel\tclass\tfamily\tsource\tdate\taug\tsplit\tmix\nx.example\t1\tdga\tnymaim\tlist\t\t0\tval\tc\n";
         let names = read(text, BENIGN);
         let about = names.about[0];
-        assert!(about.malicious && about.validation && about.mix == 2);
+        assert!(about.malicious && about.validation);
         assert_eq!(
             (names.word(about.class), names.word(about.family), names.word(about.source)),
             ("dga", "nymaim", "list")

@@ -5,9 +5,10 @@
 //! 3. *Calibrate*: four more students, each without the names of a quarter of the registered domains, score the benign names
 //!    they have not seen ([`super::calibrate`]).
 //!
-//! With teachers, a stage first trains several bags and a convolution net; the student then learns the labels and, a
-//! little, the mean of their logits. Seeds of one set of names make poor teachers together, other mixes of sources good
-//! ones, hence a bag for each mix that the corpus knows.
+//! With teachers, a stage first trains several bags and a convolution net; the student then learns the labels and the
+//! mean of their logits. Most bags see only some of the lists: what a list alone teaches (its region, its years, its habits of
+//! collecting) then counts less in the mean than what many lists agree on, and names of lists that nobody has seen
+//! are told apart better (models/default/EXPERIMENTS.md).
 
 use super::bag::{self, Lesson};
 use super::calibrate;
@@ -19,6 +20,7 @@ use crate::model::ngram::Dictionary;
 use crate::model::ngram::net::Weights;
 use crate::suffix::registered_domain;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -28,6 +30,16 @@ const LOGIT_LIMIT: f32 = 15.0;
 const FOLDS: u64 = 4;
 /// One registered domain in so many is kept to validate with, where the names say nothing about it.
 const VALIDATION_SHARE: u64 = 25;
+/// Bags among the teachers that see all lists.
+const FULL_BAGS: u64 = 2;
+/// Bags among the teachers that see some lists each.
+const SUBSET_BAGS: u64 = 6;
+/// How many per cent of the lists such a bag sees.
+const SUBSET_SHARE: u64 = 60;
+/// With fewer lists of one label than this, bags differ by registered domain.
+const FEW_LISTS: usize = 8;
+/// An odd number that keeps the draws of neighbouring lists and bags apart.
+const SPREAD: u64 = 1_000_003;
 const BAG_EPOCHS: u32 = 2;
 const CONV_EPOCHS: u32 = 3;
 /// Rows at most, so that table and dictionary stay within 2.5 MiB.
@@ -351,16 +363,13 @@ impl Setting<'_> {
         let seed = lesson.seed;
         let everything: Vec<u32> = (0..self.names.len() as u32).collect();
         let mut jobs = vec![Job::Conv { name: format!("{stage} convolution"), seed: seed + 10 }];
-        for copy in 0..2 {
-            let name = format!("{stage} bag {}", copy + 1);
-            jobs.push(Job::Bag { name, chosen: lesson.chosen.to_vec(), seed: seed + copy });
-        }
-        let last = self.names.about.iter().map(|about| about.mix).max().unwrap_or(0);
-        for mix in (0..last).rev() {
-            let name = format!("{stage} bag of mixes up to {}", char::from(b'a' + mix));
-            let inside = |index: &u32| self.names.about[*index as usize].mix <= mix;
-            let chosen = lesson.chosen.iter().copied().filter(inside).collect();
-            jobs.push(Job::Bag { name, chosen, seed: seed + 20 + u64::from(mix) });
+        for bag in 0..FULL_BAGS + SUBSET_BAGS {
+            let name = format!("{stage} bag {}", bag + 1);
+            let chosen = match bag.checked_sub(FULL_BAGS) {
+                None => lesson.chosen.to_vec(),
+                Some(subset) => self.subset(lesson.chosen, subset),
+            };
+            jobs.push(Job::Bag { name, chosen, seed: seed + 20 + bag });
         }
         let all = self.parallel(&jobs, |job| match job {
             Job::Conv { name, seed } => {
@@ -384,6 +393,30 @@ impl Setting<'_> {
             }
         }
         Ok(mean)
+    }
+
+    /// The names that a teacher's bag learns from: those of some six of ten lists. Names of the class `dga` come from few
+    /// lists of many families: every second bag sees some six of ten families, the others all. Where there are few
+    /// lists, six of ten registered domains instead.
+    fn subset(&self, chosen: &[u32], bag: u64) -> Vec<u32> {
+        let about = |index: u32| &self.names.about[index as usize];
+        let lists = |malicious: bool| {
+            let of_label = chosen.iter().filter(|&&index| about(index).malicious == malicious);
+            of_label.map(|&index| about(index).source).collect::<BTreeSet<u32>>().len()
+        };
+        let by_list = lists(false).min(lists(true)) >= FEW_LISTS;
+        let is_in = |index: u32| {
+            let About { class, family, source, .. } = *about(index);
+            let is_dga = by_list && self.names.word(class) == "dga";
+            let unit = match (by_list, is_dga) {
+                (false, _) => self.domains[index as usize],
+                (true, false) => u64::from(source),
+                (true, true) => u64::from(family),
+            };
+            let draw = crate::model::ngram::hash(unit.wrapping_mul(SPREAD).wrapping_add(bag + 1));
+            is_dga && bag.is_multiple_of(2) || (draw >> 40) % 100 < SUBSET_SHARE
+        };
+        chosen.iter().copied().filter(|&index| is_in(index)).collect()
     }
 
     /// Does jobs on as many threads as the run may use; the results stand in the jobs' order.

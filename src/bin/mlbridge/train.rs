@@ -35,7 +35,7 @@ pub struct Train {
     /// Files of malicious names.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     malicious: Vec<PathBuf>,
-    /// Files with a header line whose columns say what a name is (domain, label, class, family, source, split, mix).
+    /// Files with a header line whose columns say what a name is (domain, label, class, family, source, split).
     #[arg(long, num_args = 1.., value_name = "TSV")]
     corpus: Vec<PathBuf>,
     /// A file with such columns whose names are all kept to validate with.
