@@ -1,7 +1,8 @@
 /* What it costs to have it: from nothing to the first verdict, and the memory that is resident afterwards. One process a
  * measurement, because a second init finds everything warm.
  *   start mlbridge LIBRARY MODEL_DIR|-     start ort LIBRARY MODEL_DIR
- * Prints: milliseconds to load the library, to init, to the first verdict after it, KiB of resident memory added. */
+ * Prints: milliseconds to load the library, to init, processor time of that init, milliseconds to the first verdict after
+ * it, KiB of resident memory added. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,7 +32,7 @@ static void *symbol(const char *name) {
 /* Names of all kinds, so that what is read lazily is resident too. */
 static const char *const names[] = {"www.example.com", "xkqjzzq7.example.net", "a-rather-long-label-0123456789.sub.domain.example.co.uk", "b\xc3\xbc" "cher.example"};
 
-static void start_mlbridge(const char *path, const char *model, int64_t *times) {
+static void start_mlbridge(const char *path, const char *model, int64_t *times, int64_t *cpu) {
     times[0] = wall_ns();
     library = dlopen(path, RTLD_NOW);
     if (!library)
@@ -46,10 +47,12 @@ static void start_mlbridge(const char *path, const char *model, int64_t *times) 
     mlb_config *config;
     mlb_engine *engine;
     char err[512] = "";
+    cpu[0] = process_cpu_ns();
     times[1] = wall_ns();
     if (config_new(&config) != MLB_OK || (strcmp(model, "-") && config_set(config, "model.path", model, err, sizeof err) != MLB_OK) || init(config, &engine, err, sizeof err) != MLB_OK)
         die("%s", err);
     times[2] = wall_ns();
+    cpu[1] = process_cpu_ns();
     for (size_t at = 0; at < sizeof names / sizeof names[0]; at++) {
         mlb_verdict verdict;
         if (ask(engine, names[at], strlen(names[at]), NULL, 0, 1, &verdict) != MLB_OK)
@@ -62,7 +65,7 @@ static void start_mlbridge(const char *path, const char *model, int64_t *times) 
 int main(int count, char **arguments) {
     if (count != 4)
         die("use: start mlbridge|ort LIBRARY MODEL_DIR");
-    int64_t times[4];
+    int64_t times[4], cpu[2];
     long before = resident_kib();
     if (strcmp(arguments[1], "ort") == 0) {
         char model[600];
@@ -70,14 +73,17 @@ int main(int count, char **arguments) {
         times[0] = wall_ns();
         if (!dlopen(arguments[2], RTLD_NOW))
             die("%s", dlerror());
+        cpu[0] = process_cpu_ns();
         times[1] = wall_ns();
         ort_open(arguments[2], model);
         times[2] = wall_ns();
+        cpu[1] = process_cpu_ns();
         ort_run();
         times[3] = wall_ns();
     } else {
-        start_mlbridge(arguments[2], arguments[3], times);
+        start_mlbridge(arguments[2], arguments[3], times, cpu);
     }
-    printf("%.3f %.3f %.3f %ld\n", (double)(times[1] - times[0]) / 1e6, (double)(times[2] - times[1]) / 1e6, (double)(times[3] - times[2]) / 1e6, resident_kib() - before);
+    printf("%.3f %.3f %.3f %.3f %ld\n", (double)(times[1] - times[0]) / 1e6, (double)(times[2] - times[1]) / 1e6, (double)(cpu[1] - cpu[0]) / 1e6,
+           (double)(times[3] - times[2]) / 1e6, resident_kib() - before);
     return 0;
 }

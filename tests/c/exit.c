@@ -89,7 +89,8 @@ int main(void) {
             } else {
                 expect_child(pid, names[way]);
             }
-            EXPECT(sql(state, "select count(*) = 1 from pragma_integrity_check where integrity_check = 'ok'") == 1, "%s: the store is damaged", names[way]);
+            if (access(format_path("%s/mlbridge.db", state), F_OK) == 0) /* some ends come before the worker's beginning */
+                EXPECT(sql(state, "select count(*) = 1 from pragma_integrity_check where integrity_check = 'ok'") == 1, "%s: the store is damaged", names[way]);
         }
     return finish();
 }

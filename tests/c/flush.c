@@ -36,10 +36,10 @@ int main(void) {
                (unsigned long long)stats_of(engine).queued, (unsigned long long)stats_of(engine).stored, total);
     }
     /* More than the queue and the biggest transaction hold at once; what is lost on the way is counted. */
-    ask_many(engine, "many", 0, rounds(30000));
+    ask_many(engine, "many", 0, rounds(20000));
     EXPECT(mlb_flush(engine, PATIENCE_MS) == MLB_OK, "flush: %s", sink_error(engine));
     mlb_stats stats = stats_of(engine);
-    EXPECT(sql(state, "select count(*) from event where name like 'many-%'") == (long long)rounds(30000) - (long long)stats.dropped_queue, "rows are missing");
+    EXPECT(sql(state, "select count(*) from event where name like 'many-%'") == (long long)rounds(20000) - (long long)stats.dropped_queue, "rows are missing");
 
     pthread_t threads[4];
     for (int at = 0; at < 4; at++)

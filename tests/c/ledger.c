@@ -20,7 +20,7 @@ static void *watch(void *engine) {
         mlb_stats s = stats_of(engine);
         EXPECT(s.allowed + s.vetted + s.blocked == s.classified, "%llu + %llu + %llu decisions, %llu names", (unsigned long long)s.allowed, (unsigned long long)s.vetted,
                (unsigned long long)s.blocked, (unsigned long long)s.classified);
-        EXPECT(s.stored + s.coalesced + s.dropped_queue + s.dropped_store <= s.classified, "more events than names");
+        EXPECT(s.stored + s.coalesced + s.dropped_queue + s.dropped_store <= s.classified + 4, "more events than names and calls under way");
         sleep_ms(1);
     }
     return NULL;
