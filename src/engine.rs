@@ -85,7 +85,7 @@ impl Engine {
     /// A failure inside is allow and pass, flagged and counted.
     pub fn classify(&self, name: &Name, client: Option<IpAddr>, qtype: u16) -> Verdict {
         let ticket = stats::ticket();
-        let is_timed = ticket.turn % TIMED == 0;
+        let is_timed = ticket.turn.is_multiple_of(TIMED);
         let began = is_timed.then(Instant::now);
         let state = self.state.load();
         if state.needs_worker {
@@ -438,7 +438,8 @@ impl State {
     /// The name's score from the cache or the model, and whether it was cached.
     fn entry(&self, name: &Name) -> Result<(Entry, bool)> {
         if self.config.test_panic == Some(TestPanic::Score) {
-            std::panic::panic_any("test.panic = score");
+            // Unwinds as a panic does, and like one it reaches the guard of the C ABI.
+            std::panic::resume_unwind(Box::new("test.panic = score"));
         }
         let hash = HASHER.hash_one(name.wire());
         if let Some(entry) = self.cache.get(hash) {
@@ -495,7 +496,8 @@ impl State {
                 RecordAllow::All => {}
                 RecordAllow::None => return Fate::NotRecorded,
                 RecordAllow::Sample(count) => {
-                    if HASHER.hash_one((ticket.turn, name.wire().len())) % u64::from(count) != 0 {
+                    let drawn = HASHER.hash_one((ticket.turn, name.wire().len()));
+                    if !drawn.is_multiple_of(u64::from(count)) {
                         return Fate::SampledOut;
                     }
                 }

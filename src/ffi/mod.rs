@@ -457,7 +457,7 @@ pub unsafe extern "C" fn mlb_message(
 
 /// Whether a pointer can be a handle at all: not NULL, and aligned as our handles are.
 fn is_handle<T>(pointer: *const T) -> bool {
-    !pointer.is_null() && pointer.addr() % align_of::<usize>() == 0
+    !pointer.is_null() && pointer.addr().is_multiple_of(align_of::<usize>())
 }
 
 /// The settings behind a handle.

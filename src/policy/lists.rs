@@ -95,9 +95,11 @@ impl Lists {
             Line::Nothing => {}
             Line::Foreign => self.ignored += 1,
             Line::Names { text, below, exact, except } => {
-                let block = is_block && !except;
-                let marks = u8::from(exact) * if block { BLOCK_EXACT } else { ALLOW_EXACT }
-                    | u8::from(below) * if block { BLOCK_BELOW } else { ALLOW_BELOW };
+                let (exactly, underneath) = match is_block && !except {
+                    true => (BLOCK_EXACT, BLOCK_BELOW),
+                    false => (ALLOW_EXACT, ALLOW_BELOW),
+                };
+                let marks = (u8::from(exact) * exactly) | (u8::from(below) * underneath);
                 for word in text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()) {
                     if word.starts_with(b"#") {
                         break;

@@ -131,6 +131,21 @@ pub struct DomainRow {
     pub decision: Decision,
 }
 
+/// A registered domain that waits for an administrator.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct WaitingRow {
+    /// The registered domain.
+    pub domain: String,
+    /// The first name below it that was to be vetted.
+    pub example: String,
+    /// Its score.
+    pub score: f32,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: i64,
+    /// How often names of the domain were asked for.
+    pub count: u64,
+}
+
 /// A stored event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventRow {
@@ -1096,18 +1111,23 @@ impl Reader {
         })
     }
 
-    /// Registered domains that wait for an administrator, oldest first: domain, an example, its score, since when
-    /// (milliseconds since 1970), and how often asked for.
+    /// Registered domains that wait for an administrator, oldest first.
     ///
     /// # Errors
     /// [`Error::Io`] if the store cannot be read.
-    pub fn vetting_queue(&self, limit: usize) -> Result<Vec<(String, String, f32, i64, u64)>> {
+    pub fn vetting_queue(&self, limit: usize) -> Result<Vec<WaitingRow>> {
         self.ask(|connection| {
-            let mut statement = connection
-                .prepare("SELECT name, example, score, time, count FROM to_vet WHERE state = 'pending' ORDER BY key LIMIT ?1")?;
+            let mut statement = connection.prepare(
+                "SELECT name, example, score, time, count FROM to_vet WHERE state = 'pending' ORDER BY key LIMIT ?1",
+            )?;
             let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-                let (score, count): (f64, i64) = (row.get(2)?, row.get(4)?);
-                Ok((row.get(0)?, row.get(1)?, score as f32, row.get(3)?, count.unsigned_abs()))
+                Ok(WaitingRow {
+                    domain: row.get(0)?,
+                    example: row.get(1)?,
+                    score: row.get::<_, f64>(2)? as f32,
+                    since_ms: row.get(3)?,
+                    count: row.get::<_, i64>(4)?.unsigned_abs(),
+                })
             })?;
             rows.collect()
         })
@@ -1646,7 +1666,7 @@ mod tests {
             [event("a.x.example", 1, Decision::Vet), event("b.x.example", 2, Decision::Vet)];
         database.write(&events, 0, 0, &models()).unwrap();
         let queue = Reader::open(folder.path()).unwrap().vetting_queue(10).unwrap();
-        assert_eq!((queue.len(), queue[0].0.as_str(), queue[0].4), (1, "x.example", 2));
+        assert_eq!((queue.len(), queue[0].domain.as_str(), queue[0].count), (1, "x.example", 2));
     }
 
     #[test]

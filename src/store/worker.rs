@@ -142,7 +142,7 @@ impl<'a> Worker<'a> {
     fn turn(&mut self) -> Next {
         let settings = self.hub.settings();
         if settings.config.test_panic == Some(TestPanic::Worker) {
-            std::panic::panic_any("test.panic = worker");
+            std::panic::resume_unwind(Box::new("test.panic = worker"));
         }
         let closing = lock(&self.hub.closing).and_then(|closing| *closing);
         self.open_if_due(&settings);

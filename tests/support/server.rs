@@ -386,7 +386,7 @@ impl State {
             self.violations.push("the last line has no end".to_owned());
         }
         let lines = lines(&request.body);
-        if lines.len() % 2 != 0 || lines.is_empty() || lines.len() > 1000 {
+        if !lines.len().is_multiple_of(2) || lines.is_empty() || lines.len() > 1000 {
             self.violations.push(format!("{} lines", lines.len()));
         }
         let wanted = match act {

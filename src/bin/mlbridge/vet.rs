@@ -5,7 +5,7 @@ use clap::Subcommand;
 use mlbridge::error::{Error, Result};
 use mlbridge::policy::overrides::{Class, Override, Scope};
 use mlbridge::store::event::now_ms;
-use mlbridge::store::sqlite::Reader;
+use mlbridge::store::sqlite::{Reader, WaitingRow};
 use mlbridge::sys;
 use serde_json::json;
 
@@ -164,20 +164,17 @@ fn list(overrides: &[Override], as_json: bool) -> Result<()> {
     Ok(())
 }
 
-fn queue(waiting: &[(String, String, f32, i64, u64)], as_json: bool) -> Result<()> {
+fn queue(waiting: &[WaitingRow], as_json: bool) -> Result<()> {
     if as_json {
-        let values = waiting.iter().map(|(domain, example, score, since, count)| {
-            json!({ "domain": domain, "example": example, "score": score, "since_ms": since, "count": count })
-        });
-        return output::json(&values.collect::<Vec<_>>());
+        return output::json(&waiting);
     }
-    let rows = waiting.iter().map(|(domain, example, score, since, count)| {
+    let rows = waiting.iter().map(|row| {
         vec![
-            output::moment(*since),
-            output::score(Some(*score)),
-            count.to_string(),
-            domain.clone(),
-            example.clone(),
+            output::moment(row.since_ms),
+            output::score(Some(row.score)),
+            row.count.to_string(),
+            row.domain.clone(),
+            row.example.clone(),
         ]
     });
     output::table(
