@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"math"
 	"net"
 	"net/netip"
@@ -16,7 +17,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -357,17 +357,17 @@ func TestACloseThatWaitsHoldsNobodyUp(t *testing.T) {
 
 func TestAStoreHeldByAnotherProcessSaysSo(t *testing.T) {
 	dir := stateDir(t)
-	fifo := filepath.Join(dir, "hold")
-	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	holder := exec.Command("python3", "-c", `
+	holder := exec.CommandContext(t.Context(), "python3", "-c", `
 import fcntl, sys
 lock = open(sys.argv[1] + "/lock", "w")
 fcntl.lockf(lock, fcntl.LOCK_EX)
-open(sys.argv[2], "w").close()
-sys.stdin.read()`, dir, fifo)
+print("held", flush=True)
+sys.stdin.read()`, dir)
 	stdin, err := holder.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := holder.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -376,8 +376,8 @@ sys.stdin.read()`, dir, fifo)
 	}
 	defer holder.Wait()
 	defer stdin.Close()
-	if _, err := os.ReadFile(fifo); err != nil { // returns once the lock is taken
-		t.Fatal(err)
+	if _, err := io.ReadFull(stdout, make([]byte, len("held"))); err != nil {
+		t.Fatalf("the lock's holder: %v", err)
 	}
 	engine := open(t, map[string]string{"state_dir": dir, "record.allow": "all", "close_timeout_ms": "0"})
 	classify(t, engine, "a.example")

@@ -15,9 +15,9 @@ trap 'rm -rf "$work"' EXIT
 check_format
 go vet ./...
 echo "go: tests"
-go test -count=1 .
+go test -count=1 -timeout 5m .
 echo "go: tests with -race and cgocheck2"
-GOEXPERIMENT=cgocheck2 go test -race -count=1 .
+GOEXPERIMENT=cgocheck2 go test -race -count=1 -timeout 5m .
 
 # The template that make install fills in, filled in for this checkout.
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml" | head -n 1)
