@@ -25,7 +25,7 @@ struct series {
     size_t rounds, calls;
 };
 
-enum subject { NOTHING, CACHED, CACHED_EVENT, CACHED_STUCK, FRESH, FRESH_EVENT, FRESH_STUCK, TRACT, ORT, CACHED_ALONE, CACHED_BESIDE, TRACT_ALONE, TRACT_BESIDE, SUBJECTS };
+enum subject { NOTHING, CACHED, CACHED_EVENT, CACHED_STUCK, FRESH, FRESH_EVENT, FRESH_STUCK, EMBEDDED, EMBEDDED_TRACT, TRACT, ORT, CACHED_ALONE, CACHED_BESIDE, TRACT_ALONE, TRACT_BESIDE, SUBJECTS };
 
 static struct series series[SUBJECTS] = {
     {.name = "a call that does nothing (`mlb_abi_version`)"},
@@ -35,6 +35,8 @@ static struct series series[SUBJECTS] = {
     {.name = "new name, `model.engine = auto`"},
     {.name = "new name, each an event"},
     {.name = "the same while the worker is stuck"},
+    {.name = "new name, embedded model"},
+    {.name = "new name, embedded model, `model.engine = tract`"},
     {.name = "no cache, `model.engine = tract`"},
     {.name = "ONNX Runtime, C API, same file (run alone, input filled)"},
     {.name = "cached, one thread"},
@@ -43,7 +45,7 @@ static struct series series[SUBJECTS] = {
     {.name = "tract, two threads at once"},
 };
 
-static mlb_engine *plain, *events, *tract;
+static mlb_engine *plain, *events, *tract, *embedded, *embedded_tract;
 static size_t next_fresh;
 
 static void add(enum subject subject, int64_t cpu, size_t calls) {
@@ -235,6 +237,8 @@ int main(int count, char **arguments) {
     plain = open_engine(no_settings);
     events = open_engine((const char *const[]){"model.path", arguments[1], "state_dir", arguments[3], "record.allow", "all", NULL});
     tract = open_engine((const char *const[]){"model.path", arguments[1], "model.engine", "tract", "cache.entries", "0", NULL});
+    embedded = open_engine((const char *const[]){NULL});
+    embedded_tract = open_engine((const char *const[]){"model.engine", "tract", NULL});
     if (with_ort) {
         ort_open(arguments[4], onnx);
         compare_scores();
@@ -248,6 +252,8 @@ int main(int count, char **arguments) {
         add(NOTHING, thread_cpu_ns() - start, NOTHING_CALLS);
         add(CACHED, (int64_t)(cached_block(plain, CACHED_CALLS) * CACHED_CALLS), CACHED_CALLS);
         fresh_block(plain, FRESH);
+        fresh_block(embedded, EMBEDDED);
+        fresh_block(embedded_tract, EMBEDDED_TRACT);
         tract_timed_block();
         if (with_ort)
             ort_block();
@@ -265,6 +271,8 @@ int main(int count, char **arguments) {
     row(FRESH, "");
     row(FRESH_EVENT, "");
     row(FRESH_STUCK, "as the row above");
+    row(EMBEDDED, "<= 1.5 us (p50)");
+    row(EMBEDDED_TRACT, "");
     row(TRACT, "<= 25 us");
     if (with_ort)
         row(ORT, "");
@@ -281,5 +289,7 @@ int main(int count, char **arguments) {
     mlb_free(plain);
     mlb_free(events);
     mlb_free(tract);
+    mlb_free(embedded);
+    mlb_free(embedded_tract);
     return 0;
 }

@@ -84,6 +84,20 @@ static void coalescing(void) {
     EXPECT(sql(state, "select max(count) from event") == 60, "greatest count %lld", sql(state, "select max(count) from event"));
     end(engine);
 
+    /* Windows that open and close within one batch: only the flush writes. */
+    state = fresh_state();
+    engine = init(SETTINGS("state_dir", state, "record.allow", "all", "record.coalesce_s", "1", "store.flush_ms", "60000"));
+    for (int window = 0; window < 3; window++) {
+        for (int round = 0; round < 100; round++)
+            ask(engine, "often.example.com");
+        sleep_ms(1200);
+    }
+    EXPECT(mlb_flush(engine, PATIENCE_MS) == MLB_OK, "flush");
+    stats = stats_of(engine);
+    EXPECT(stats.stored + stats.coalesced == 300 && stats.stored >= 3, "%llu rows, %llu coalesced", (unsigned long long)stats.stored, (unsigned long long)stats.coalesced);
+    EXPECT(sql(state, "select sum(count) from event") == 300, "counts of %lld, 300 were asked", sql(state, "select sum(count) from event"));
+    end(engine);
+
     state = fresh_state();
     engine = init(SETTINGS("state_dir", state, "record.allow", "all", "record.coalesce_s", "0"));
     for (int round = 0; round < 30; round++)

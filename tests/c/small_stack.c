@@ -84,10 +84,12 @@ int main(void) {
         for (int round = 0; round < 5; round++)
             on_stack(&calls, engines[at]);
         on_stack(&writing, "texts");
-        printf("(stack through %s: %zu bytes, texts %zu) ", engines[at], calls.used, writing.used);
+        if (!getenv("MLB_QUICK"))
+            printf("(stack through %s: %zu bytes, texts %zu) ", engines[at], calls.used, writing.used);
         end(engine);
     }
     on_stack(&making, "init");
-    printf("(init: %zu bytes) ", making.used);
+    if (!getenv("MLB_QUICK"))
+        printf("(init: %zu bytes) ", making.used);
     return finish();
 }

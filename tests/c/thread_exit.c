@@ -15,7 +15,9 @@ static void *body(void *argument) {
     int number = (int)(intptr_t)argument;
     if (number % 2 == 0)
         pthread_setspecific(last_words, argument);
-    if (number % 4 != 2)
+    /* A thread that calls for the first time when its thread-local objects are gone leaves 16 bytes of the engine's behind,
+     * so valgrind sees it only do so once more. */
+    if (number % 4 != 2 || getenv("MLB_QUICK"))
         classify_both(number);
     if (number % 3 == 0)
         pthread_exit(NULL);
