@@ -7,13 +7,39 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A cached score and where in the name its registered domain begins.
+/// A cached score, its false-positive rate, and where in the name its registered domain begins.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Entry {
     /// The model's score.
     pub score: f32,
     /// Position in the wire form of the registered domain; 0: the whole name.
     pub registered: u8,
+    /// The score's false-positive rate, of which 24 bits are kept: see [`Entry::new`].
+    pub fpr: f32,
+}
+
+/// The bits of a rate that an entry has room for: sign, exponent and 15 bits after the point.
+const FPR_BITS: u32 = 0xffff_ff00;
+
+impl Entry {
+    /// An entry whose parts come back from the cache to the bit.
+    pub fn new(score: f32, registered: u8, fpr: f32) -> Entry {
+        Entry { score, registered, fpr: f32::from_bits(fpr.to_bits() & FPR_BITS) }
+    }
+
+    fn pack(self) -> u64 {
+        let rest = (self.fpr.to_bits() & FPR_BITS) | u32::from(self.registered);
+        (u64::from(self.score.to_bits()) << 32) | u64::from(rest)
+    }
+
+    fn unpack(value: u64) -> Entry {
+        let rest = value as u32;
+        Entry {
+            score: f32::from_bits((value >> 32) as u32),
+            registered: rest as u8,
+            fpr: f32::from_bits(rest & FPR_BITS),
+        }
+    }
 }
 
 struct Slot {
@@ -45,17 +71,14 @@ impl Cache {
         self.pair(hash).find_map(|slot| {
             let value = slot.value.load(Relaxed);
             let hit = slot.check.load(Relaxed) ^ value == key;
-            hit.then(|| Entry {
-                score: f32::from_bits((value >> 32) as u32),
-                registered: value as u8,
-            })
+            hit.then(|| Entry::unpack(value))
         })
     }
 
     /// Remembers an entry; another one may leave for it.
     pub fn put(&self, hash: u64, entry: Entry) {
         let key = hash | 1;
-        let value = u64::from(entry.score.to_bits()) << 32 | u64::from(entry.registered);
+        let value = entry.pack();
         let is_free = |slot: &&Slot| slot.check.load(Relaxed) == 0;
         let chosen =
             self.pair(hash).find(is_free).or_else(|| self.pair(hash).nth((hash >> 63) as usize));
@@ -85,11 +108,14 @@ mod tests {
         let cache = Cache::new(1000);
         assert_eq!(cache.capacity(), 1024);
         for number in 0..100 {
-            cache.put(hash(number), Entry { score: 1.0 / number as f32, registered: number as u8 });
+            cache.put(
+                hash(number),
+                Entry::new(1.0 / number as f32, number as u8, 0.001 * number as f32),
+            );
         }
         let hits = (0..100).filter(|&number| {
             cache.get(hash(number))
-                == Some(Entry { score: 1.0 / number as f32, registered: number as u8 })
+                == Some(Entry::new(1.0 / number as f32, number as u8, 0.001 * number as f32))
         });
         assert!(hits.count() > 90);
         assert!((1000..2000).all(|number| cache.get(hash(number)).is_none()));
@@ -98,7 +124,7 @@ mod tests {
     #[test]
     fn no_entries_are_fine() {
         let cache = Cache::new(0);
-        cache.put(7, Entry { score: 0.5, registered: 0 });
+        cache.put(7, Entry::new(0.5, 0, 0.0));
         assert_eq!(cache.get(7), None);
     }
 
@@ -111,7 +137,7 @@ mod tests {
                 scope.spawn(move || {
                     for round in 0..200_000_u64 {
                         let number = (round * 7 + thread) % 64;
-                        let entry = Entry { score: number as f32, registered: number as u8 };
+                        let entry = Entry::new(number as f32, number as u8, number as f32);
                         cache.put(hash(number), entry);
                         if let Some(found) = cache.get(hash(number)) {
                             assert_eq!(found, entry);

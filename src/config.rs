@@ -148,11 +148,12 @@ struct Base<'a>(Option<&'a Path>);
 
 impl Base<'_> {
     fn path(&self, value: &str) -> std::result::Result<PathBuf, String> {
-        match self.0 {
-            _ if value.is_empty() => Err("is not a path".to_owned()),
-            Some(folder) => Ok(folder.join(value)),
-            None => Ok(PathBuf::from(value)),
+        if value.is_empty() {
+            return Err("is not a path".to_owned());
         }
+        // Made absolute now: a host may change its working directory before the path is used.
+        let path = self.0.map_or_else(|| PathBuf::from(value), |folder| folder.join(value));
+        std::path::absolute(path).map_err(|error| format!("is not a path: {error}"))
     }
 
     fn paths(&self, values: &[String]) -> std::result::Result<Vec<PathBuf>, String> {

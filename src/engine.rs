@@ -101,7 +101,9 @@ impl Engine {
         if matches!(fate, Fate::DroppedQueue | Fate::DroppedForked) {
             verdict.flags |= FLAG_DROPPED;
         }
-        state.count_rare(&verdict);
+        if verdict.flags & (FLAG_OBSERVED | FLAG_BREAKER | FLAG_FAIL_OPEN) != 0 {
+            state.count_rare(&verdict);
+        }
         state.hub.stats.count(
             ticket,
             verdict.source,
@@ -203,6 +205,7 @@ impl Engine {
     /// As [`open`]; also [`Error::Config`] if `instance` or `state_dir` would change.
     pub fn reload(self: &Arc<Engine>, config: &Config) -> Result<()> {
         config.check()?;
+        config.elasticsearch.check_files()?;
         let model = load_model(config)?;
         let changing = lock(&self.changing).ok_or(Error::Forked)?;
         let old = self.state.load_full();
@@ -446,7 +449,7 @@ impl State {
             return Ok((entry, true));
         }
         let score = self.model.score(name)?;
-        let entry = Entry { score, registered: registered_start(name) };
+        let entry = Entry::new(score, registered_start(name), self.model.fpr(score));
         self.cache.put(hash, entry);
         self.hub.stats.scored(score);
         Ok((entry, false))
@@ -458,7 +461,7 @@ impl State {
             return Verdict { flags: FLAG_FAIL_OPEN, ..Verdict::default() };
         };
         let mut verdict = self.policy.after_model(rules, name, entry.score, self.breaker.is_open());
-        verdict.fpr = self.model.fpr(entry.score);
+        verdict.fpr = entry.fpr;
         if cached {
             verdict.flags |= FLAG_CACHED;
         }
@@ -643,7 +646,6 @@ pub fn open(config: &Config) -> Result<Arc<Engine>> {
 /// As [`open`].
 pub fn open_unrecorded(config: &Config) -> Result<Engine> {
     config.check()?;
-    config.elasticsearch.check_files()?;
     let overrides = match &config.state_dir {
         Some(directory) => {
             sqlite::overrides_at_rest(directory, sys::DirectoryLock::holder(directory).is_some())?

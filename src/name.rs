@@ -60,32 +60,55 @@ impl Name {
             return Err(Error::Name("over 255 bytes in wire form"));
         }
         let mut name = Name::ROOT;
-        let mut rest = bytes;
+        let Some(target) = name.wire.get_mut(..bytes.len()) else {
+            return Err(Error::Name("over 255 bytes in wire form"));
+        };
+        target.copy_from_slice(bytes);
+        // A length byte is at most 63, below every letter, so that the whole can be lowered at once.
+        target.make_ascii_lowercase();
         let mut at = 0_usize;
         loop {
-            let Some((&length, tail)) = rest.split_first() else {
+            let Some(&length) = bytes.get(at) else {
                 return Err(Error::Name("wire form ends before the root label"));
             };
             if usize::from(length) > MAX_LABEL {
                 return Err(Error::Name("label over 63 bytes, or a compression pointer"));
             }
-            let Some((label, tail)) = tail.split_at_checked(usize::from(length)) else {
+            at += usize::from(length) + 1;
+            if at > bytes.len() {
                 return Err(Error::Name("wire form ends within a label"));
-            };
-            name.push(&mut at, length)?;
+            }
             if length == 0 {
-                if !tail.is_empty() {
-                    return Err(Error::Name("bytes after the root label"));
-                }
                 break;
             }
-            for byte in label {
-                name.push(&mut at, byte.to_ascii_lowercase())?;
-            }
             name.labels += 1;
-            rest = tail;
+        }
+        if at != bytes.len() {
+            return Err(Error::Name("bytes after the root label"));
         }
         name.len = u8::try_from(at).map_err(|_| Error::Name("over 255 bytes in wire form"))?;
+        Ok(name)
+    }
+
+    /// Text without an escape: copied and lowered at once, then cut at its dots.
+    fn from_plain(text: &[u8]) -> Result<Name> {
+        let text = text.strip_suffix(b".").unwrap_or(text);
+        let mut name = Name::ROOT;
+        let end = text.len() + 1;
+        let Some(target) = name.wire.get_mut(1..end).filter(|_| end < MAX_WIRE) else {
+            return Err(Error::Name("over 255 bytes in wire form"));
+        };
+        target.copy_from_slice(text);
+        target.make_ascii_lowercase();
+        let mut start = 0_usize;
+        for (at, &byte) in text.iter().enumerate() {
+            if byte == b'.' {
+                name.close_label(start, at + 1)?;
+                start = at + 1;
+            }
+        }
+        name.close_label(start, end)?;
+        name.len = u8::try_from(end + 1).map_err(|_| Error::Name("over 255 bytes in wire form"))?;
         Ok(name)
     }
 
@@ -96,6 +119,9 @@ impl Name {
         }
         if text == b"." {
             return Ok(name);
+        }
+        if !text.contains(&b'\\') {
+            return Name::from_plain(text);
         }
         let mut at = 1_usize;
         let mut label_start = 0_usize;

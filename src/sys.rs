@@ -206,7 +206,8 @@ pub fn check_directory(path: &Path) -> Result<Option<DirectoryId>> {
 
 /// Whether this process could write into a directory, or could make it.
 pub fn can_write(path: &Path) -> bool {
-    let target = if path.exists() { path } else { path.parent().unwrap_or(Path::new(".")) };
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let target = if path.exists() { path } else { parent.unwrap_or(Path::new(".")) };
     let Ok(text) = std::ffi::CString::new(target.as_os_str().as_encoded_bytes()) else {
         return false;
     };

@@ -101,7 +101,7 @@ impl Settings {
             config.set(key.trim(), value)?;
         }
         if let Some(directory) = &self.state_dir {
-            config.state_dir = Some(directory.clone());
+            config.set("state_dir", &directory.to_string_lossy())?;
         }
         Ok(config)
     }
@@ -155,6 +155,7 @@ fn explain(settings: &Settings, name: &str) -> Result<()> {
 fn check(file: &Path) -> Result<()> {
     let mut config = Config::default();
     config.load(file)?;
+    config.elasticsearch.check_files()?;
     let engine = engine::open_unrecorded(&config)?;
     let model = engine.model();
     output::print(&format!(
