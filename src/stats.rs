@@ -1,6 +1,6 @@
 //! Counters: what was decided, what became of each event, how long calls took.
 //!
-//! The ledger holds at every moment, events still queued included:
+//! The ledger holds at every moment, events still queued included (calls that are under way may be in it by half):
 //!
 //! ```text
 //! classified        = skipped + not_recorded + sampled_out + coalesced

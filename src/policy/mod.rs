@@ -112,8 +112,29 @@ pub struct Policy {
 const LOCAL_ZONES: [&[u8]; 5] =
     [b"\x04arpa\0", b"\x05local\0", b"\x09localhost\0", b"\x08internal\0", b"\x04home\x04arpa\0"];
 
+/// The thresholds vet and block of a group: the settings', or the manifest's where there is none. Where the two of them
+/// would cross, the manifest's one gives way; two settings that cross are an error.
+fn bands(
+    group: Option<&str>,
+    set: (Option<f32>, Option<f32>),
+    manifest: (Option<f32>, Option<f32>),
+) -> Result<(f32, f32)> {
+    let vet = set.0.or(manifest.0).unwrap_or(NEVER);
+    let block = set.1.or(manifest.1).unwrap_or(NEVER);
+    match set {
+        (Some(vet), Some(block)) if vet > block => {
+            let prefix = group.map(|name| format!("groups.{name}.")).unwrap_or_default();
+            Err(crate::Error::Config(format!(
+                "{prefix}threshold.vet: \"{vet}\" lies above {prefix}threshold.block \"{block}\""
+            )))
+        }
+        (Some(_), _) => Ok((vet, block.max(vet))),
+        (None, _) => Ok((vet.min(block), block)),
+    }
+}
+
 impl Policy {
-    /// Puts a policy together. `thresholds` are the manifest's (vet, block).
+    /// Puts a policy together. `thresholds` are the manifest's (vet, block); they give way to the settings'.
     ///
     /// # Errors
     /// [`crate::Error::Config`] if a vet threshold lies above its block threshold.
@@ -123,31 +144,24 @@ impl Policy {
         lists: &ReadLists,
         overrides: Arc<Overrides>,
     ) -> Result<Policy> {
-        let block = config.threshold_block.or(thresholds.1);
-        let vet = config.threshold_vet.or(thresholds.0);
         let rules = |group: Option<&str>,
                      mode,
                      vet: Option<f32>,
                      block: Option<f32>,
                      block_action,
                      lists: &Arc<Lists>| {
-            let (vet, block) = (vet.unwrap_or(NEVER), block.unwrap_or(NEVER));
-            if vet > block && vet <= 1.0 {
-                let prefix = group.map(|name| format!("groups.{name}.")).unwrap_or_default();
-                return Err(crate::Error::Config(format!(
-                    "{prefix}threshold.vet: \"{vet}\" lies above {prefix}threshold.block \"{block}\""
-                )));
-            }
+            let (vet, block) = bands(group, (vet, block), thresholds)?;
             Ok(Rules {
                 group: group.map(Arc::from),
                 mode,
-                vet: vet.min(block),
+                vet,
                 block,
                 block_action,
                 lists: Arc::clone(lists),
             })
         };
         let nothing = Arc::new(Lists::default());
+        let (vet, block) = (config.threshold_vet, config.threshold_block);
         let default = rules(None, config.mode, vet, block, config.block_action, &nothing)?;
         let mut groups = Vec::new();
         let mut networks = Vec::new();
@@ -476,6 +490,15 @@ mod tests {
             .policy()
             .unwrap_err();
         assert_eq!(error.to_string(), "threshold.vet: \"0.9\" lies above threshold.block \"0.5\"");
+    }
+
+    #[test]
+    fn the_manifest_s_thresholds_give_way_to_the_settings() {
+        let manifest = (Some(0.8), Some(0.9));
+        assert_eq!(bands(None, (None, None), manifest).unwrap(), (0.8, 0.9));
+        assert_eq!(bands(None, (None, Some(0.5)), manifest).unwrap(), (0.5, 0.5));
+        assert_eq!(bands(None, (Some(0.95), None), manifest).unwrap(), (0.95, 0.95));
+        assert_eq!(bands(None, (Some(0.5), None), (None, None)).unwrap(), (0.5, NEVER));
     }
 
     #[test]
