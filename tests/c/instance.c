@@ -126,7 +126,7 @@ static void at_rest(void) {
         expect_settings(engine, round % 2 ? 'a' : 'b', "in a row of reloads");
         mlb_free(engine);
     }
-    EXPECT(wait_for_threads(threads) && count_descriptors() == descriptors, "%d threads, %d descriptors after many reloads", count_threads(), count_descriptors());
+    EXPECT(wait_for_threads(threads) && count_descriptors() <= descriptors, "%d threads, %d descriptors after many reloads", count_threads(), count_descriptors());
 }
 
 /* What makes an engine the newest: a reload as well. */
