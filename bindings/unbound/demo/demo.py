@@ -24,7 +24,7 @@ SETTINGS = """\
 state_dir = "{state_dir}"
 
 [threshold]
-vet = 0.9           # set for this demonstration: the model inside has no thresholds of its own
+vet = 0.8           # set for this demonstration, so that a few names show all three decisions
 block = 0.99
 
 [lists]
