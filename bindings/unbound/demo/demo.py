@@ -23,8 +23,8 @@ LISTED = "login.bank-update.example"
 SETTINGS = """\
 state_dir = "{state_dir}"
 
-[threshold]
-vet = 0.9           # set for this demonstration: the model inside has no thresholds of its own
+[threshold]         # set for this demonstration, so that a few names show every outcome; a real
+vet = 0.5           # server leaves them to the model, which blocks one benign name in 10,000
 block = 0.99
 
 [lists]
