@@ -23,8 +23,8 @@ LISTED = "login.bank-update.example"
 SETTINGS = """\
 state_dir = "{state_dir}"
 
-[threshold]         # set for this demonstration, so that a few names show every outcome; a real
-vet = 0.5           # server leaves them to the model, which blocks one benign name in 10,000
+[threshold]         # set for this demonstration, so that a few names show every outcome;
+vet = 0.5           # a real server leaves them to the model
 block = 0.99
 
 [lists]
