@@ -293,9 +293,9 @@ typedef struct mlb_verdict {
  * Counters of an engine and of those that share its store, since the store was first used by this process. It grows at
  * its end: pass your sizeof. The ledger holds at every moment:
  *
- *   classified = skipped + not_recorded + sampled_out + coalesced + dropped_queue + dropped_store + dropped_forked
- *   + queued + stored;
- *   stored + recovered = delivered + dead_lettered + pending + evicted.
+ * - `classified = skipped + not_recorded + sampled_out + coalesced + dropped_queue + dropped_store + dropped_forked`
+ *   `+ queued + stored`
+ * - `stored + recovered = delivered + dead_lettered + pending + evicted`
  *
  * While calls are under way it may be off by their number.
  */
