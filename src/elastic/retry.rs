@@ -527,6 +527,9 @@ impl Sender {
     fn note_passed(&mut self, node: usize, rows: impl Iterator<Item = i64>) {
         self.lone_refusals = 0;
         self.setup_rounds = 0;
+        if self.suspects.is_empty() && self.server_failures.is_empty() {
+            return;
+        }
         for row in rows {
             self.suspects.remove(&row);
             self.server_failures.remove(&row);
