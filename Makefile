@@ -69,6 +69,7 @@ test-long: static
 
 bench: all
 	tests/bench/run
+	$(CARGO) test --release --locked --test elastic_rates -- --ignored --nocapture --test-threads 1
 
 fuzz: all
 	tests/fuzz/run

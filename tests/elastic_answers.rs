@@ -539,6 +539,37 @@ fn no_answer_twice_in_a_row_makes_the_next_request_smaller() {
     assert_eq!(sender.appetite().0, 250);
 }
 
+proptest::proptest! {
+    /// An answer with bytes changed, or cut: no panic, and what is settled was in the answer.
+    #[test]
+    fn spoilt_answers_do_no_harm(
+        lane in 0..LANES.len(),
+        name in 0..6_usize,
+        status in proptest::sample::select(vec![200_u16, 201, 299, 302, 400, 401, 403, 404, 413, 429, 500, 503, 999]),
+        cut in 0..2000_usize,
+        changes in proptest::collection::vec((0..2000_usize, proptest::num::u8::ANY), 0..4),
+    ) {
+        let rows = answers(LANES[lane]);
+        let name = ["created", "duplicate", "mapping", "broken_document", "queue_full", "pressure"][name];
+        let (documents, mut answer) = recorded(&rows[name]);
+        let whole = answer.body.clone();
+        answer.status = status;
+        for (at, byte) in changes {
+            if let Some(place) = answer.body.get_mut(at) {
+                *place = byte;
+            }
+        }
+        answer.body.truncate(answer.body.len().saturating_sub(cut.saturating_sub(1000)));
+        let mut sender = Sender::new(STREAM.to_owned());
+        let decision = judge(&mut sender, &documents, &answer);
+        let settled = decision.settled.delivered.len() + decision.settled.dead.len();
+        proptest::prop_assert!(settled <= documents.len());
+        if answer.body.len() < whole.len() || !(200..300).contains(&status) {
+            proptest::prop_assert_eq!(settled, 0);
+        }
+    }
+}
+
 #[test]
 fn a_missing_index_is_set_up_three_times_and_then_waited_for() {
     let mut sender = Sender::new(STREAM.to_owned());

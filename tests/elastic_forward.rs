@@ -131,6 +131,21 @@ fn items_are_settled_one_by_one() {
     server.check();
 }
 
+#[test]
+fn what_a_full_request_leaves_behind_comes_first() {
+    // The next documents are read while the first ones travel; here these have to wait.
+    let busy = vec![(429, "es_rejected_execution_exception", "queue")];
+    let server = Server::start().script([Act::Items(busy)]);
+    let outbox = Memory::default().with(1600);
+    let running = Running::start(settings(&[&server.url()]), &outbox);
+    outbox.until_empty();
+    running.end();
+    all_arrived(&server, &outbox, 1600);
+    let order = outbox.state().delivered.clone();
+    let place = |row: i64| order.iter().position(|other| *other == row).unwrap();
+    assert!(place(0) > place(499) && place(0) < place(500), "row 0 came at {}", place(0));
+}
+
 /// What only an operator can mend: nothing is lost, the error says what to do, and after the repair (a forwarder made
 /// anew, as a reload does) everything arrives.
 fn kept_until_mended(act: Act, error: &str) {
@@ -609,6 +624,35 @@ fn set_up_of_opensearch_makes_the_streams_and_names_no_ilm_policy() {
     );
     let template = &state.templates["/_index_template/mlbridge-verdict"];
     assert_eq!(template["template"]["settings"]["index"].get("lifecycle"), None);
+}
+
+#[test]
+fn the_command_sets_up_and_imports_the_dashboards() {
+    let server = Server::start();
+    let urls = format!("elasticsearch.urls={}", server.url());
+    let run = |arguments: &[&str]| {
+        let command = env!("CARGO_BIN_EXE_mlbridge");
+        let output = std::process::Command::new(command).args(arguments).output().unwrap();
+        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        (output.status.success(), text.concat())
+    };
+    let (done, text) = run(&["setup", "elasticsearch", "--dry-run", "--set", &urls]);
+    assert!(done && text.contains("PUT /_index_template/mlbridge-verdict"), "{text}");
+    assert_eq!(server.state().templates.len(), 0);
+    let (done, text) = run(&["setup", "elasticsearch", "--kibana", &server.url(), "--set", &urls]);
+    assert!(done && text.contains("index template mlbridge-verdict: installed"), "{text}");
+    assert!(text.contains("dashboards: 14 objects imported"), "{text}");
+    let (done, text) = run(&["setup", "elasticsearch", "--set", &urls]);
+    assert!(done && text.contains("index template mlbridge-verdict: there already"), "{text}");
+    let (done, text) = run(&["setup", "dashboards"]);
+    assert!(done && text == setup::DASHBOARDS);
+    let (done, text) =
+        run(&["setup", "elasticsearch", "--set", "elasticsearch.urls=http://127.0.0.1:1"]);
+    assert!(
+        !done && text.contains("elasticsearch.urls: http://127.0.0.1:1: connection refused"),
+        "{text}"
+    );
+    server.check();
 }
 
 #[test]

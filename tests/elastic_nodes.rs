@@ -421,7 +421,6 @@ fn elasticsearch_8_killed_in_mid_load() {
 
 /// Two nodes of one cluster; the first is lost in mid-load, the second goes on with everything acknowledged.
 #[test]
-#[ignore = "40 seconds: make test-long"]
 fn two_nodes_and_one_is_lost() {
     let (first_port, second_port) = (free_port(), free_port());
     let seeds = format!("discovery.seed_hosts=127.0.0.1:{first_port},127.0.0.1:{second_port}");

@@ -27,8 +27,9 @@ pub fn path(target: &str, require_data_stream: bool) -> String {
 }
 
 /// The body for these documents.
-pub fn body<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Vec<u8> {
-    let mut out = Vec::new();
+pub fn body<'a>(documents: impl IntoIterator<Item = &'a Document> + Clone) -> Vec<u8> {
+    let whole = documents.clone().into_iter().map(|d| overhead(d) + d.source.len()).sum();
+    let mut out = Vec::with_capacity(whole);
     for document in documents {
         out.extend_from_slice(ACTION.as_bytes());
         // A Vec takes everything, so this cannot fail.

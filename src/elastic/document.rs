@@ -143,24 +143,34 @@ fn event(json: &mut Json<'_>, record: &VerdictRecord<'_>) {
 
 /// Why the decision is what it is, in one line for people.
 fn reason(json: &mut Json<'_>, record: &VerdictRecord<'_>) {
-    let text = match (record.source, record.score, record.thresholds) {
-        (Source::Model, Some(score), Some((vet, block))) => match record.decision {
-            Decision::Block => format!("score {score} >= block {block}"),
-            Decision::Vet => format!("score {score} >= vet {vet}"),
-            Decision::Allow => format!("score {score} < vet {vet}"),
-        },
-        (Source::Model, Some(score), None) => format!("score {score}, no thresholds"),
-        (Source::Model, None, _) => "the model did not run".to_owned(),
-        (Source::Override, ..) => "decided by an administrator".to_owned(),
-        (Source::Blocklist, ..) => "on a block list".to_owned(),
-        (Source::Allowlist, ..) => "on an allow list".to_owned(),
-        (Source::Popular, ..) => "popular registered domain".to_owned(),
-        (Source::Skipped, ..) => "of a kind that is never scored".to_owned(),
+    let text = match record.source {
+        Source::Model => return reason_of_model(json, record),
+        Source::Override => "decided by an administrator",
+        Source::Blocklist => "on a block list",
+        Source::Allowlist => "on an allow list",
+        Source::Popular => "popular registered domain",
+        Source::Skipped => "of a kind that is never scored",
     };
-    match record.model.filter(|_| record.source == Source::Model) {
-        Some(model) => json.string(&format!("{text} (model {} {})", model.name, model.version)),
-        None => json.string(&text),
+    json.string(text);
+}
+
+fn reason_of_model(json: &mut Json<'_>, record: &VerdictRecord<'_>) {
+    let Some(score) = record.score else {
+        json.string("the model did not run");
+        return;
     };
+    json.raw("\"score ").float(score);
+    if let Some((vet, block)) = record.thresholds {
+        match record.decision {
+            Decision::Block => json.raw(" >= block ").float(block),
+            Decision::Vet => json.raw(" >= vet ").float(vet),
+            Decision::Allow => json.raw(" < vet ").float(vet),
+        };
+    }
+    if let Some(model) = record.model {
+        json.raw(" (model ").inside(model.name).raw(" ").inside(model.version).raw(")");
+    }
+    json.raw("\"");
 }
 
 fn question(json: &mut Json<'_>, record: &VerdictRecord<'_>) {
@@ -181,13 +191,13 @@ fn question(json: &mut Json<'_>, record: &VerdictRecord<'_>) {
         let addresses = [record.sinkhole4.map(IpAddr::V4), record.sinkhole6.map(IpAddr::V6)];
         json.raw(",\"resolved_ip\":[");
         for (index, address) in addresses.into_iter().flatten().enumerate() {
-            json.raw(if index > 0 { "," } else { "" }).string(&address.to_string());
+            json.raw(if index > 0 { "," } else { "" }).address(address);
         }
         json.raw("]");
     }
     json.raw("},\"related\":{\"hosts\":[").string(record.name).raw("]");
     if let Client::Address(address) = record.client {
-        json.raw(",\"ip\":[").string(&address.to_string()).raw("]");
+        json.raw(",\"ip\":[").address(address).raw("]");
     }
     json.raw("}");
 }
@@ -198,7 +208,7 @@ fn client(json: &mut Json<'_>, record: &VerdictRecord<'_>) {
         Client::Address(address) => {
             let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
             json.raw(",\"type\":").string(family).raw("},\"source\":{\"ip\":");
-            json.string(&address.to_string()).raw("}");
+            json.address(address).raw("}");
         }
         Client::Hashed(hash) => {
             json.raw("},\"source\":{\"address\":").string(hash).raw("}");
@@ -218,7 +228,7 @@ fn observer(json: &mut Json<'_>, host: &str) {
 fn rule(json: &mut Json<'_>, record: &VerdictRecord<'_>) {
     json.raw(",\"rule\":{\"name\":").string(record.source.as_str());
     if let Some(model) = record.model.filter(|_| record.source == Source::Model) {
-        json.raw(",\"id\":\"model:").raw(&format!("{:016x}", model.sha));
+        json.raw(",\"id\":\"model:").hex(model.sha);
         json.raw("\",\"version\":").string(model.version);
     }
     if let Some(group) = record.group {
@@ -239,7 +249,7 @@ fn own(json: &mut Json<'_>, record: &VerdictRecord<'_>) {
     }
     if let Some(model) = record.model {
         json.raw(",\"model\":{\"name\":").string(model.name).raw(",\"version\":");
-        json.string(model.version).raw(",\"sha256\":\"").raw(&format!("{:016x}", model.sha));
+        json.string(model.version).raw(",\"sha256\":\"").hex(model.sha);
         json.raw("\"}");
     }
     if let Some(group) = record.group {
@@ -436,8 +446,28 @@ impl Json<'_> {
         self
     }
 
-    fn number(&mut self, number: impl std::fmt::Display) -> &mut Self {
-        let _ = write!(self.0, "{number}");
+    /// Text inside a string that is open already.
+    fn inside(&mut self, text: &str) -> &mut Self {
+        let start = self.0.len();
+        self.string(text);
+        // Without its quotation marks.
+        self.0.pop();
+        self.0.remove(start);
+        self
+    }
+
+    fn number(&mut self, number: impl serde::Serialize) -> &mut Self {
+        let _ = serde_json::to_writer(&mut *self.0, &number);
+        self
+    }
+
+    fn hex(&mut self, number: u64) -> &mut Self {
+        let _ = write!(self.0, "{number:016x}");
+        self
+    }
+
+    fn address(&mut self, address: IpAddr) -> &mut Self {
+        let _ = write!(self.0, "\"{address}\"");
         self
     }
 
@@ -481,11 +511,21 @@ pub(super) fn write_time(out: &mut Vec<u8>, milliseconds: i64) {
     let Ok(moment) = time::OffsetDateTime::from_unix_timestamp(seconds) else { return };
     let (year, month, day) = moment.to_calendar_date();
     let (hour, minute, second) = moment.to_hms();
-    let (month, thousandths) = (u8::from(month), within.rem_euclid(1000));
-    let _ = write!(
-        out,
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{thousandths:03}Z"
-    );
+    let thousandths = u16::try_from(within.rem_euclid(1000)).unwrap_or(0);
+    let mut push = |number: u16, width: u16, end: u8| {
+        for place in (0..width).rev() {
+            let digit = u8::try_from(number / 10_u16.pow(place.into()) % 10).unwrap_or(0);
+            out.push(b'0' + digit);
+        }
+        out.push(end);
+    };
+    push(u16::try_from(year).unwrap_or(0), 4, b'-');
+    push(u8::from(month).into(), 2, b'-');
+    push(day.into(), 2, b'T');
+    push(hour.into(), 2, b':');
+    push(minute.into(), 2, b':');
+    push(second.into(), 2, b'.');
+    push(thousandths, 3, b'Z');
 }
 
 #[cfg(test)]

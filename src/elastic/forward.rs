@@ -116,6 +116,8 @@ struct Turns<'c> {
     nodes: Nodes,
     sender: Sender,
     ready: Option<Ready>,
+    /// What follows the documents that were delivered last, read while they were on their way.
+    ahead: Vec<Document>,
     troubles: (String, String),
     summary: Summary,
     reader: Option<Reader>,
@@ -144,6 +146,7 @@ impl<'c> Turns<'c> {
             client,
             control,
             ready: None,
+            ahead: Vec::new(),
             troubles: Default::default(),
             summary: Summary {
                 every: summary_every,
@@ -173,7 +176,12 @@ impl<'c> Turns<'c> {
         let closing = self.control.closing();
         let (documents, bytes) = self.sender.appetite();
         let wait = if closing || self.side_work_due() { Duration::ZERO } else { TAKE };
-        match outbox.take(documents, bytes, wait) {
+        let ahead = std::mem::take(&mut self.ahead);
+        let taken = match ahead.is_empty() {
+            true => outbox.take(documents, bytes, wait),
+            false => Taken::Documents(ahead),
+        };
+        match taken {
             Taken::Closing => Go::End,
             Taken::Nothing if closing => Go::End,
             Taken::Nothing => {
@@ -262,6 +270,12 @@ impl<'c> Turns<'c> {
         };
         let path = bulk::path(self.sender.stream(), ready.server.knows_require_data_stream());
         let on_the_wire = content.1.len();
+        let last = picked.last().map(|document| document.row);
+        let ahead = last.filter(|_| self.sender.is_full(taken) && self.sender.is_at_ease());
+        if let Some(row) = ahead {
+            let (documents, bytes) = self.sender.appetite();
+            outbox.prefetch(row, documents, bytes);
+        }
         let time = self.control.time_left();
         let came = self.client.send(node, Method::Post, &path, Some(content), time);
         let decision = self.sender.judge(&picked, body.len(), node, &came, unix_seconds());
@@ -278,6 +292,13 @@ impl<'c> Turns<'c> {
         });
         if decision.settled != Settled::default() {
             outbox.settle(decision.settled.clone());
+        }
+        if ahead.is_some() {
+            // Only if nothing of this request is left behind: what is, comes first.
+            let next = outbox.prefetched();
+            if decision.settled.delivered.len() == picked.len() {
+                self.ahead = next;
+            }
         }
         self.follow(node, decision)
     }

@@ -184,6 +184,13 @@ pub trait Outbox: Send {
     /// not settled since is taken again: the forwarder keeps nothing.
     fn take(&mut self, max_documents: usize, max_bytes: usize, wait: Duration) -> Taken;
 
+    /// Begins to read what follows a row, while the caller waits for the network. [`Outbox::prefetched`] brings it; a
+    /// second call replaces the first.
+    fn prefetch(&mut self, after: i64, max_documents: usize, max_bytes: usize);
+
+    /// What the last [`Outbox::prefetch`] found, as [`Outbox::take`] would; nothing without one.
+    fn prefetched(&mut self) -> Vec<Document>;
+
     /// Writes down what became of documents. Rows that were evicted meanwhile are ignored.
     fn settle(&mut self, settled: Settled);
 

@@ -211,6 +211,11 @@ impl Sender {
         taken.len() >= self.max_documents || bytes >= self.max_bytes - self.max_bytes / 8
     }
 
+    /// Whether the last answers give no reason to expect anything but success.
+    pub fn is_at_ease(&self) -> bool {
+        self.failures == 0 && self.suspects.is_empty()
+    }
+
     /// Which of the documents taken to send in one request: at least one of them, if there are any.
     pub fn pick<'d>(&mut self, taken: &'d [Document]) -> Vec<&'d Document> {
         self.suspects.retain(|row, _| taken.iter().any(|document| document.row == *row));
@@ -522,6 +527,9 @@ impl Sender {
     fn note_passed(&mut self, node: usize, rows: impl Iterator<Item = i64>) {
         self.lone_refusals = 0;
         self.setup_rounds = 0;
+        if self.suspects.is_empty() && self.server_failures.is_empty() {
+            return;
+        }
         for row in rows {
             self.suspects.remove(&row);
             self.server_failures.remove(&row);

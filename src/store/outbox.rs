@@ -1,8 +1,8 @@
 //! The forwarder's way to the database: requests over a channel to the worker, the one thread that owns it.
 
 use super::{Hub, Request as HubRequest};
-use crate::elastic::{Cursor, Decided, Outbox, Settled, SummaryRecord, Taken, ToVet};
-use crossbeam_channel::{Sender, bounded};
+use crate::elastic::{Cursor, Decided, Document, Outbox, Settled, SummaryRecord, Taken, ToVet};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
@@ -12,8 +12,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the forwarder wants of the worker.
 pub(super) enum Request {
-    /// Documents, waiting for the first until the deadline.
-    Take { max_documents: usize, max_bytes: usize, until: Instant, reply: Sender<Taken> },
+    /// Documents after a row, waiting for the first until the deadline.
+    Take {
+        after: i64,
+        max_documents: usize,
+        max_bytes: usize,
+        until: Instant,
+        reply: Sender<Taken>,
+    },
     /// What became of documents.
     Settle(Settled, Sender<()>),
     /// The counters.
@@ -31,11 +37,13 @@ pub(super) enum Request {
 /// The forwarder's end.
 pub(super) struct ChannelOutbox {
     hub: Arc<Hub>,
+    /// Where the answer to a prefetch will come.
+    ahead: Option<Receiver<Taken>>,
 }
 
 impl ChannelOutbox {
     pub(super) fn new(hub: Arc<Hub>) -> ChannelOutbox {
-        ChannelOutbox { hub }
+        ChannelOutbox { hub, ahead: None }
     }
 
     /// Asks the worker and waits for its answer; `None` if it has none.
@@ -49,11 +57,27 @@ impl ChannelOutbox {
 impl Outbox for ChannelOutbox {
     fn take(&mut self, max_documents: usize, max_bytes: usize, wait: Duration) -> Taken {
         let until = Instant::now() + wait;
-        let take = |reply| Request::Take { max_documents, max_bytes, until, reply };
+        let take =
+            |reply| Request::Take { after: i64::MIN, max_documents, max_bytes, until, reply };
         match self.ask(wait + PATIENCE, take) {
             Some(taken) => taken,
             None if self.hub.is_over.load(SeqCst) => Taken::Closing,
             None => Taken::Nothing,
+        }
+    }
+
+    fn prefetch(&mut self, after: i64, max_documents: usize, max_bytes: usize) {
+        let (reply, receiver) = bounded(1);
+        let take = Request::Take { after, max_documents, max_bytes, until: Instant::now(), reply };
+        let asked = self.hub.request(HubRequest::Outbox(take)).is_ok();
+        self.ahead = asked.then_some(receiver);
+    }
+
+    fn prefetched(&mut self) -> Vec<Document> {
+        let taken = self.ahead.take().and_then(|ahead| ahead.recv_timeout(PATIENCE).ok());
+        match taken {
+            Some(Taken::Documents(documents)) => documents,
+            Some(Taken::Nothing | Taken::Closing) | None => Vec::new(),
         }
     }
 

@@ -596,11 +596,28 @@ impl Database {
         host: &str,
         namespace: &str,
     ) -> Outcome<Vec<elastic::Document>> {
-        let sql =
-            format!("{SELECT_EVENT} WHERE e.state = 0 AND e.closes <= ?1 ORDER BY e.row LIMIT ?2");
+        self.pending_after(i64::MIN, max_documents, max_bytes, now, host, namespace)
+    }
+
+    /// As [`Database::pending`], of the rows after this one.
+    ///
+    /// # Errors
+    /// A [`Failure`].
+    pub fn pending_after(
+        &self,
+        after: i64,
+        max_documents: usize,
+        max_bytes: usize,
+        now: i64,
+        host: &str,
+        namespace: &str,
+    ) -> Outcome<Vec<elastic::Document>> {
+        let sql = format!(
+            "{SELECT_EVENT} WHERE e.state = 0 AND e.closes <= ?1 AND e.row > ?3 ORDER BY e.row LIMIT ?2"
+        );
         let mut statement = self.connection.prepare_cached(&sql)?;
         let limit = i64::try_from(max_documents).unwrap_or(i64::MAX);
-        let mut rows = statement.query(params![now, limit])?;
+        let mut rows = statement.query(params![now, limit, after])?;
         let mut documents = Vec::new();
         let mut bytes = 0;
         while let Some(row) = rows.next()? {
@@ -624,15 +641,19 @@ impl Database {
         let transaction = begin(&mut self.connection)?;
         let (mut delivered, mut dead) = (0, 0);
         {
-            let mut mark = transaction
-                .prepare_cached("UPDATE event SET state = ?2 WHERE row = ?1 AND state = 0")?;
-            for row in &settled.delivered {
-                delivered += mark.execute(params![row, DELIVERED])? as u64;
+            let mut mark = transaction.prepare_cached(
+                "UPDATE event SET state = ?3 WHERE row BETWEEN ?1 AND ?2 AND state = 0",
+            )?;
+            // Most batches are rows without a gap: one statement for all of them.
+            for rows in settled.delivered.chunk_by(|row, next| row.checked_add(1) == Some(*next)) {
+                if let (Some(first), Some(last)) = (rows.first(), rows.last()) {
+                    delivered += mark.execute(params![first, last, DELIVERED])? as u64;
+                }
             }
             let mut bury = transaction
                 .prepare_cached("INSERT OR REPLACE INTO dead_letter VALUES (?1, ?2, ?3)")?;
             for (row, reason) in &settled.dead {
-                if mark.execute(params![row, DEAD])? > 0 {
+                if mark.execute(params![row, row, DEAD])? > 0 {
                     bury.execute(params![row, now, reason])?;
                     dead += 1;
                 }

@@ -86,6 +86,7 @@ struct Flush {
 }
 
 struct Take {
+    after: i64,
     max_documents: usize,
     max_bytes: usize,
     until: Instant,
@@ -382,8 +383,8 @@ impl<'a> Worker<'a> {
 
     fn serve(&mut self, request: OutboxRequest) {
         match request {
-            OutboxRequest::Take { max_documents, max_bytes, until, reply } => {
-                self.takes.push_back(Take { max_documents, max_bytes, until, reply });
+            OutboxRequest::Take { after, max_documents, max_bytes, until, reply } => {
+                self.takes.push_back(Take { after, max_documents, max_bytes, until, reply });
             }
             OutboxRequest::Settle(settled, reply) => {
                 if let Some(Ok((delivered, dead))) =
@@ -439,7 +440,8 @@ impl<'a> Worker<'a> {
                 if closing {
                     database.close_windows(now_ms())?;
                 }
-                database.pending(
+                database.pending_after(
+                    take.after,
                     take.max_documents,
                     take.max_bytes,
                     now_ms(),

@@ -22,6 +22,7 @@ pub struct State {
     pub cursor: Cursor,
     pub decided: Vec<Decided>,
     pub panics: u32,
+    ahead: Vec<Document>,
 }
 
 /// The document of one blocked name, as the library writes it.
@@ -70,6 +71,21 @@ pub fn verdict_at(
     };
     document::verdict(&mut source, &record, "ns1.test", "default");
     source
+}
+
+impl State {
+    fn after(&self, row: i64, max_documents: usize, max_bytes: usize) -> Vec<Document> {
+        let mut bytes = 0;
+        let mut documents = Vec::new();
+        for document in self.pending.values().filter(|document| document.row > row) {
+            bytes += document.source.len();
+            if documents.len() == max_documents || (bytes > max_bytes && !documents.is_empty()) {
+                break;
+            }
+            documents.push(document.clone());
+        }
+        documents
+    }
 }
 
 impl Memory {
@@ -135,16 +151,17 @@ impl Outbox for Memory {
             drop(state);
             panic!("the outbox panics, as the test wants it");
         }
-        let mut bytes = 0;
-        let mut documents = Vec::new();
-        for document in state.pending.values() {
-            bytes += document.source.len();
-            if documents.len() == max_documents || (bytes > max_bytes && !documents.is_empty()) {
-                break;
-            }
-            documents.push(document.clone());
-        }
+        let documents = state.after(i64::MIN, max_documents, max_bytes);
         if documents.is_empty() { Taken::Nothing } else { Taken::Documents(documents) }
+    }
+
+    fn prefetch(&mut self, after: i64, max_documents: usize, max_bytes: usize) {
+        let mut state = self.state();
+        state.ahead = state.after(after, max_documents, max_bytes);
+    }
+
+    fn prefetched(&mut self) -> Vec<Document> {
+        std::mem::take(&mut self.state().ahead)
     }
 
     fn settle(&mut self, settled: Settled) {

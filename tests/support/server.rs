@@ -328,6 +328,21 @@ impl State {
                 true => plain(200, json!({"mlbridge-vetting": {"settings": {"index": {"uuid": "u1"}}}}).to_string()),
                 false => plain(404, json!({"error": {"type": "index_not_found_exception", "reason": "no such index"}}).to_string()),
             },
+            ("POST", "/api/saved_objects/_import") => {
+                let body = String::from_utf8_lossy(&request.body);
+                let objects = body.lines().filter(|line| line.starts_with('{')).count();
+                let kind = request.headers.get("content-type").cloned().unwrap_or_default();
+                let boundary = kind.strip_prefix("multipart/form-data; boundary=").unwrap_or("?");
+                let framed = body.starts_with(&format!("--{boundary}\r\n"))
+                    && body.ends_with(&format!("\r\n--{boundary}--\r\n"))
+                    && request.headers.contains_key("kbn-xsrf")
+                    && request.headers.contains_key("osd-xsrf")
+                    && query == "overwrite=true";
+                if !framed {
+                    self.violations.push(format!("an import that is none: {kind}"));
+                }
+                plain(200, json!({"success": true, "successCount": objects}).to_string())
+            }
             ("POST", "/mlbridge-vetting/_search") => plain(200, self.search(request)),
             ("PUT", path) if path.starts_with("/_") || !path[1..].contains('/') => {
                 if path == "/mlbridge-vetting" {
@@ -363,6 +378,7 @@ impl State {
         let kind = header("content-type");
         let fits = match request.path.contains("/_bulk") {
             true => kind == "application/x-ndjson",
+            false if request.path.starts_with("/api/") => true,
             false => request.body.is_empty() || kind == "application/json",
         };
         if !fits {
