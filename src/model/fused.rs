@@ -81,7 +81,7 @@ impl Fused {
     /// midpoints of `steps` steps.
     pub(super) fn mean_gradient(&self, name: &[u8], steps: u16) -> [f32; INPUTS] {
         let parts = Parts::of(name);
-        let x = self.inputs(&self.pools(&parts), &ngram::dense(&parts));
+        let x = self.inputs(&self.pools::<false>(&parts), &ngram::dense(&parts));
         let mut mean = [0.0_f32; INPUTS];
         for step in 0..steps {
             let share = (f32::from(step) + 0.5) / f32::from(steps);
@@ -100,14 +100,14 @@ impl Fused {
     #[inline(always)]
     fn logit_with<const FMA: bool>(&self, name: &[u8]) -> f32 {
         let parts = Parts::of(name);
-        let x = self.inputs(&self.pools(&parts), &ngram::dense(&parts));
+        let x = self.inputs(&self.pools::<FMA>(&parts), &ngram::dense(&parts));
         self.net.forward::<FMA>(&x).logit
     }
 
     #[inline(always)]
-    fn pools(&self, parts: &Parts<'_>) -> Pools {
+    fn pools<const FMA: bool>(&self, parts: &Parts<'_>) -> Pools {
         let pools = Pools { sums: [[0; WIDTH]; POOLS], counts: [0; POOLS] };
-        let mut sum = Sum { fused: self, pools };
+        let mut sum = Sum::<FMA> { fused: self, pools };
         ngram::visit(parts, &mut sum);
         sum.pools
     }
@@ -129,15 +129,15 @@ impl Fused {
 }
 
 /// Adds up the rows of the keys it is given.
-struct Sum<'a> {
+struct Sum<'a, const FMA: bool> {
     fused: &'a Fused,
     pools: Pools,
 }
 
-impl Visitor for Sum<'_> {
+impl<const FMA: bool> Visitor for Sum<'_, FMA> {
     #[inline(always)]
     fn key(&mut self, pool: usize, key: u64, _: usize, _: usize) {
-        let row = self.fused.dictionary.row(ngram::hash(key));
+        let row = self.fused.dictionary.find::<FMA>(ngram::hash(key));
         let Some(values) = self.fused.table.get(row as usize) else { return };
         let (Some(sums), Some(count), Some(&most)) =
             (self.pools.sums.get_mut(pool), self.pools.counts.get_mut(pool), MAX_ROWS.get(pool))

@@ -1,9 +1,10 @@
 //! The arithmetic that training and the fused engine share: loops over arrays of fixed size, which the compiler turns
 //! into vector instructions.
 //!
-//! Everything here is `#[inline(always)]` and generic over `FMA`: callers have one entry compiled for AVX2 and FMA
-//! (`FMA = true`, a fused multiply-add is one instruction) and one for any processor (`FMA = false`, where a fused one
-//! would be a slow library call), and choose by [`fast`]. Results differ between the two in the last bits only.
+//! Everything here is generic over `FMA`: callers have one entry compiled for AVX2 and FMA (`FMA = true`, a fused
+//! multiply-add is one instruction) and one for any processor (`FMA = false`, where a fused one would be a slow library
+//! call), and choose by [`fast`]. `FMA = true` may only be used under such an entry. Results differ between the two in the
+//! last bits only. Two places are written with intrinsics, because the compiler used half the width there.
 
 /// Whether this processor has AVX2 and FMA.
 pub fn fast() -> bool {
@@ -62,18 +63,117 @@ fn sum_lanes(lanes: &[f32; 32]) -> f32 {
     left[0]
 }
 
-/// `bias + x * weights` for a layer of `I` inputs and `O` outputs; inputs that are zero cost no less.
+/// `bias + x * weights` for a layer of `I` inputs and `O` outputs; `O` is a multiple of 32, `I` of 2. Even and odd
+/// inputs have a sum each.
 #[inline(always)]
 pub fn layer<const FMA: bool, const I: usize, const O: usize>(
     x: &[f32; I],
     weights: &[[f32; O]; I],
     bias: &[f32; O],
 ) -> [f32; O] {
-    let mut sum = *bias;
-    for (&input, row) in x.iter().zip(weights) {
-        add_scaled::<FMA, O>(&mut sum, input, row);
+    const { assert!(O.is_multiple_of(BLOCK) && I.is_multiple_of(2)) };
+    #[cfg(target_arch = "x86_64")]
+    if FMA {
+        // SAFETY: FMA is only true under an entry that was chosen because the processor has AVX2 and FMA.
+        return unsafe { avx2::layer(x, weights, bias) };
     }
-    sum
+    let mut even = *bias;
+    let mut odd = [0.0; O];
+    for (inputs, rows) in x.as_chunks::<2>().0.iter().zip(weights.as_chunks::<2>().0) {
+        let ([first, second], [one, other]) = (inputs, rows);
+        add_scaled::<FMA, O>(&mut even, *first, one);
+        add_scaled::<FMA, O>(&mut odd, *second, other);
+    }
+    for (sum, odd) in even.iter_mut().zip(odd) {
+        *sum += odd;
+    }
+    even
+}
+
+/// A bit for each of eight numbers that equals `wanted`, the first in bit 0.
+#[inline(always)]
+pub fn equal<const FMA: bool>(numbers: &[u32; 8], wanted: u32) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if FMA {
+        // SAFETY: as in `layer`.
+        return unsafe { avx2::equal(numbers, wanted) };
+    }
+    let bits = numbers.iter().enumerate();
+    bits.fold(0, |found, (lane, &number)| found | u32::from(number == wanted) << lane)
+}
+
+/// Outputs that [`layer`] computes at once: with two sums each that is eight vector registers, as many as it takes to
+/// hide the latency of a fused multiply-add.
+const BLOCK: usize = 32;
+
+#[cfg(target_arch = "x86_64")]
+// Indices are lanes and blocks of arrays of fixed size.
+#[allow(clippy::indexing_slicing)]
+mod avx2 {
+    use super::BLOCK;
+    use std::arch::x86_64::{
+        __m256, _mm256_add_ps, _mm256_castsi256_ps, _mm256_cmpeq_epi32, _mm256_fmadd_ps,
+        _mm256_loadu_ps, _mm256_loadu_si256, _mm256_movemask_ps, _mm256_set1_epi32, _mm256_set1_ps,
+        _mm256_setzero_ps, _mm256_storeu_ps,
+    };
+
+    const LANES: usize = 8;
+    const SUMS: usize = BLOCK / LANES;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn layer<const I: usize, const O: usize>(
+        x: &[f32; I],
+        weights: &[[f32; O]; I],
+        bias: &[f32; O],
+    ) -> [f32; O] {
+        let mut out = [0.0; O];
+        let places = (0..O).step_by(BLOCK);
+        let blocks = out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(bias.as_chunks::<BLOCK>().0);
+        for (place, (out, bias)) in places.zip(blocks) {
+            let mut even: [__m256; SUMS] = load(bias);
+            let mut odd = [_mm256_setzero_ps(); SUMS];
+            for (inputs, rows) in x.as_chunks::<2>().0.iter().zip(weights.as_chunks::<2>().0) {
+                let ([first, second], [one, other]) = (inputs, rows);
+                add(&mut even, *first, &one.as_chunks::<BLOCK>().0[place / BLOCK]);
+                add(&mut odd, *second, &other.as_chunks::<BLOCK>().0[place / BLOCK]);
+            }
+            for (lane, out) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+                // SAFETY: `out` is eight numbers long.
+                unsafe { _mm256_storeu_ps(out.as_mut_ptr(), _mm256_add_ps(even[lane], odd[lane])) };
+            }
+        }
+        out
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn add(sums: &mut [__m256; SUMS], x: f32, row: &[f32; BLOCK]) {
+        let x = _mm256_set1_ps(x);
+        for (sum, values) in sums.iter_mut().zip(load(row)) {
+            *sum = _mm256_fmadd_ps(x, values, *sum);
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn load(values: &[f32; BLOCK]) -> [__m256; SUMS] {
+        let mut registers = [_mm256_setzero_ps(); SUMS];
+        for (register, eight) in registers.iter_mut().zip(values.as_chunks::<LANES>().0) {
+            // SAFETY: `eight` is eight numbers long.
+            *register = unsafe { _mm256_loadu_ps(eight.as_ptr()) };
+        }
+        registers
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn equal(numbers: &[u32; 8], wanted: u32) -> u32 {
+        // SAFETY: `numbers` is eight numbers of four bytes long.
+        let numbers = unsafe { _mm256_loadu_si256(numbers.as_ptr().cast()) };
+        let same = _mm256_cmpeq_epi32(numbers, _mm256_set1_epi32(wanted.cast_signed()));
+        _mm256_movemask_ps(_mm256_castsi256_ps(same)).cast_unsigned()
+    }
 }
 
 /// Sets what is negative to zero.

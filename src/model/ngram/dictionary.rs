@@ -18,6 +18,7 @@
 //! was trained on the dictionary is exact.
 
 use crate::error::{Error, Result};
+use crate::model::kernel;
 
 const MAGIC: [u8; 8] = *b"MLBNGRAM";
 const FORM: u32 = 1;
@@ -95,8 +96,13 @@ impl Dictionary {
     }
 
     /// The row of a key's hash ([`super::hash`]); 0, the zero row, if the key is not known.
-    #[inline(always)]
     pub fn row(&self, hash: u64) -> u32 {
+        self.find::<false>(hash)
+    }
+
+    /// As [`Dictionary::row`]; `FMA` as in [`kernel`].
+    #[inline(always)]
+    pub(crate) fn find<const FMA: bool>(&self, hash: u64) -> u32 {
         let (bucket, tag) = split(hash, self.bits);
         let &[from, to] =
             self.first.get(bucket..).and_then(|rest| rest.first_chunk()).unwrap_or(&[0, 0]);
@@ -107,11 +113,8 @@ impl Dictionary {
             else {
                 break;
             };
-            // One comparison of eight lanes; those beyond the bucket's end do not count.
-            let mut found = 0_u32;
-            for (lane, &other) in lanes.iter().enumerate() {
-                found |= u32::from(other == tag) << lane;
-            }
+            // Lanes beyond the bucket's end do not count.
+            let found = kernel::equal::<FMA>(lanes, tag);
             let place = found.trailing_zeros() as usize;
             if found != 0 && at + place < end {
                 return (at + place) as u32 + 1;

@@ -110,7 +110,7 @@ fn split_last(text: &[u8]) -> (&[u8], &[u8]) {
 /// What [`visit`] hands over for each key.
 pub trait Visitor {
     /// A key of `pool`, which comes from the `len` bytes at `start` of the dotted name. Positions of an n-gram leave
-    /// its markers out; the shape words (40, 41) have the whole name.
+    /// its markers out; word 40 has the whole name, word 41 the last label.
     fn key(&mut self, pool: usize, key: u64, start: usize, len: usize);
 }
 
@@ -191,7 +191,7 @@ fn words(parts: &Parts<'_>, core_start: usize, visitor: &mut impl Visitor) {
     }
     let length = parts.core.len().min(40) as u64;
     word(40, hash(parts.labels as u64 * 64 + length + 1), 0, end);
-    word(41, last_hash.wrapping_mul(31).wrapping_add(length), 0, end);
+    word(41, last_hash.wrapping_mul(31).wrapping_add(length), end - last.len(), last.len());
 }
 
 /// A label as a word, and its pieces between hyphens.
