@@ -36,19 +36,9 @@ impl Name {
     /// # Errors
     /// [`Error::Name`] for an empty label, a label over 63 bytes, a name over 255 bytes in wire form, or a bad escape.
     pub fn from_text(text: &[u8]) -> Result<Name> {
-        if text.len() > MAX_TEXT {
-            return Err(Error::Name("too long"));
-        }
-        if text.is_ascii() {
-            return Name::from_ascii(text);
-        }
-        let Ok(unicode) = std::str::from_utf8(text) else {
-            return Name::from_ascii(text);
-        };
-        match idna::domain_to_ascii(unicode) {
-            Ok(ascii) => Name::from_ascii(ascii.as_bytes()),
-            Err(_) => Err(Error::Name("no valid internationalised name (IDNA)")),
-        }
+        let mut name = Name::ROOT;
+        name.read_text(text)?;
+        Ok(name)
     }
 
     /// Reads a name from uncompressed wire form; the bytes must end with the root label.
@@ -56,16 +46,36 @@ impl Name {
     /// # Errors
     /// [`Error::Name`] for anything else, compression pointers included.
     pub fn from_wire(bytes: &[u8]) -> Result<Name> {
-        if bytes.len() > MAX_WIRE {
-            return Err(Error::Name("over 255 bytes in wire form"));
-        }
         let mut name = Name::ROOT;
-        let Some(target) = name.wire.get_mut(..bytes.len()) else {
+        name.read_wire(bytes)?;
+        Ok(name)
+    }
+
+    /// As [`Name::from_text`], into a name that is [`Name::ROOT`]: on the path of a query, so that its 257 bytes stay where
+    /// they are. After an error the name is of no use.
+    pub(crate) fn read_text(&mut self, text: &[u8]) -> Result<()> {
+        if text.len() > MAX_TEXT {
+            return Err(Error::Name("too long"));
+        }
+        if text.is_ascii() {
+            return self.read_ascii(text);
+        }
+        let Ok(unicode) = std::str::from_utf8(text) else {
+            return self.read_ascii(text);
+        };
+        match idna::domain_to_ascii(unicode) {
+            Ok(ascii) => self.read_ascii(ascii.as_bytes()),
+            Err(_) => Err(Error::Name("no valid internationalised name (IDNA)")),
+        }
+    }
+
+    /// As [`Name::from_wire`], into a name that is [`Name::ROOT`]; see [`Name::read_text`].
+    pub(crate) fn read_wire(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some(target) = self.wire.get_mut(..bytes.len()) else {
             return Err(Error::Name("over 255 bytes in wire form"));
         };
-        target.copy_from_slice(bytes);
         // A length byte is at most 63, below every letter, so that the whole can be lowered at once.
-        target.make_ascii_lowercase();
+        copy_lowered(bytes, target);
         let mut at = 0_usize;
         loop {
             let Some(&length) = bytes.get(at) else {
@@ -81,47 +91,50 @@ impl Name {
             if length == 0 {
                 break;
             }
-            name.labels += 1;
+            self.labels += 1;
         }
         if at != bytes.len() {
             return Err(Error::Name("bytes after the root label"));
         }
-        name.len = u8::try_from(at).map_err(|_| Error::Name("over 255 bytes in wire form"))?;
-        Ok(name)
+        self.len = u8::try_from(at).map_err(|_| Error::Name("over 255 bytes in wire form"))?;
+        Ok(())
     }
 
     /// Text without an escape: copied and lowered at once, then cut at its dots.
-    fn from_plain(text: &[u8]) -> Result<Name> {
+    fn read_plain(&mut self, text: &[u8]) -> Result<()> {
         let text = text.strip_suffix(b".").unwrap_or(text);
-        let mut name = Name::ROOT;
         let end = text.len() + 1;
-        let Some(target) = name.wire.get_mut(1..end).filter(|_| end < MAX_WIRE) else {
+        let Some(target) = self.wire.get_mut(1..end).filter(|_| end < MAX_WIRE) else {
             return Err(Error::Name("over 255 bytes in wire form"));
         };
-        target.copy_from_slice(text);
-        target.make_ascii_lowercase();
+        copy_lowered(text, target);
+        // Eight bytes at a time: a look at each byte is a branch that nobody can predict.
+        let (eights, rest) = text.as_chunks::<8>();
+        let eights = eights.iter().map(|eight| u64::from_le_bytes(*eight));
         let mut start = 0_usize;
-        for (at, &byte) in text.iter().enumerate() {
-            if byte == b'.' {
-                name.close_label(start, at + 1)?;
+        for (number, eight) in eights.chain([last_bytes(text, rest.len())]).enumerate() {
+            let mut dots = equal_bytes(eight, b'.');
+            while dots != 0 {
+                let at = number * 8 + (dots.trailing_zeros() / 8) as usize;
+                self.close_label(start, at + 1)?;
                 start = at + 1;
+                dots &= dots - 1;
             }
         }
-        name.close_label(start, end)?;
-        name.len = u8::try_from(end + 1).map_err(|_| Error::Name("over 255 bytes in wire form"))?;
-        Ok(name)
+        self.close_label(start, end)?;
+        self.len = u8::try_from(end + 1).map_err(|_| Error::Name("over 255 bytes in wire form"))?;
+        Ok(())
     }
 
-    fn from_ascii(text: &[u8]) -> Result<Name> {
-        let mut name = Name::ROOT;
+    fn read_ascii(&mut self, text: &[u8]) -> Result<()> {
         if text.is_empty() {
             return Err(Error::Name("empty"));
         }
         if text == b"." {
-            return Ok(name);
+            return Ok(());
         }
         if !text.contains(&b'\\') {
-            return Name::from_plain(text);
+            return self.read_plain(text);
         }
         let mut at = 1_usize;
         let mut label_start = 0_usize;
@@ -129,28 +142,28 @@ impl Name {
         while let Some(byte) = bytes.next() {
             match byte {
                 b'.' => {
-                    name.close_label(label_start, at)?;
+                    self.close_label(label_start, at)?;
                     label_start = at;
                     at += 1;
                     continue;
                 }
                 b'\\' => {
                     let value = unescape(&mut bytes)?;
-                    name.push(&mut at, value.to_ascii_lowercase())?;
+                    self.push(&mut at, value.to_ascii_lowercase())?;
                 }
-                plain => name.push(&mut at, plain.to_ascii_lowercase())?,
+                plain => self.push(&mut at, plain.to_ascii_lowercase())?,
             }
         }
         if at > label_start + 1 {
-            name.close_label(label_start, at)?;
-            name.push(&mut at, 0)?;
+            self.close_label(label_start, at)?;
+            self.push(&mut at, 0)?;
         } else {
             // The text ended with a dot: the label just opened is the root.
             let mut root = label_start;
-            name.push(&mut root, 0)?;
+            self.push(&mut root, 0)?;
         }
-        name.len = u8::try_from(at).map_err(|_| Error::Name("over 255 bytes in wire form"))?;
-        Ok(name)
+        self.len = u8::try_from(at).map_err(|_| Error::Name("over 255 bytes in wire form"))?;
+        Ok(())
     }
 
     fn push(&mut self, at: &mut usize, byte: u8) -> Result<()> {
@@ -229,6 +242,52 @@ impl Name {
     /// escaped as in master files.
     pub fn to_text(&self) -> String {
         self.to_string()
+    }
+}
+
+const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+
+/// Eight times the same byte.
+const fn eight(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
+}
+
+/// The top bit of each of eight bytes that equals `wanted`.
+fn equal_bytes(bytes: u64, wanted: u8) -> u64 {
+    let differs = bytes ^ eight(wanted);
+    // A byte is zero if neither its low seven bits nor its top bit is set; no sum here carries into the next byte.
+    !(((differs & LOW_BITS) + LOW_BITS) | differs | LOW_BITS)
+}
+
+/// Eight bytes with their ASCII letters lowered.
+fn lowered(bytes: [u8; 8]) -> [u8; 8] {
+    let bytes = u64::from_le_bytes(bytes);
+    let low = bytes & LOW_BITS;
+    // The top bits of the sums say which bytes are at least `A`, and which are above `Z`.
+    let (from_a, above_z) = (low + eight(0x80 - b'A'), low + eight(0x7f - b'Z'));
+    let capitals = (from_a ^ above_z) & !bytes & !LOW_BITS;
+    (bytes | capitals >> 2).to_le_bytes()
+}
+
+/// Copies bytes into as much room, ASCII letters lowered.
+fn copy_lowered(from: &[u8], to: &mut [u8]) {
+    let (Some(from_last), Some(to_last)) = (from.last_chunk(), to.last_chunk_mut()) else {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = from.to_ascii_lowercase());
+        return;
+    };
+    // The end first: its eight bytes may overlap those before.
+    *to_last = lowered(*from_last);
+    for (to, from) in to.as_chunks_mut().0.iter_mut().zip(from.as_chunks().0) {
+        *to = lowered(*from);
+    }
+}
+
+/// The last `count` bytes (at most 7) of a text, little-endian, zero above.
+fn last_bytes(text: &[u8], count: usize) -> u64 {
+    match text.last_chunk::<8>() {
+        Some(_) if count == 0 => 0,
+        Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * count),
+        None => text.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte)),
     }
 }
 
@@ -389,6 +448,17 @@ mod tests {
         fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             let _ = Name::from_text(&bytes);
             let _ = Name::from_wire(&bytes);
+        }
+
+        #[test]
+        fn bytes_are_lowered_and_found_as_one_by_one(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let mut copy = vec![0; bytes.len()];
+            copy_lowered(&bytes, &mut copy);
+            prop_assert_eq!(copy, bytes.to_ascii_lowercase());
+            let (eights, rest) = bytes.as_chunks::<8>();
+            let eights = eights.iter().map(|eight| u64::from_le_bytes(*eight));
+            let found = eights.chain([last_bytes(&bytes, rest.len())]).map(|eight| equal_bytes(eight, b'.').count_ones());
+            prop_assert_eq!(found.sum::<u32>() as usize, bytes.iter().filter(|&&byte| byte == b'.').count());
         }
 
         #[test]

@@ -252,7 +252,9 @@ pub unsafe extern "C" fn mlb_classify(
         let (text, client) = unsafe {
             (args::bytes(name.cast(), name_len, "name: NULL")?, args::client(client, client_len)?)
         };
-        Ok(engine.classify(&Name::from_text(text)?, client, qtype))
+        let mut name = Name::ROOT;
+        name.read_text(text)?;
+        Ok(engine.classify(&name, client, qtype))
     };
     // SAFETY: engine is NULL or live, out is NULL or writable, by the header's contract.
     unsafe { finish_verdict(engine, body, out) }
@@ -275,7 +277,9 @@ pub unsafe extern "C" fn mlb_classify_wire(
         let (wire, client) = unsafe {
             (args::bytes(qname, qname_len, "qname: NULL")?, args::client(client, client_len)?)
         };
-        Ok(engine.classify(&Name::from_wire(wire)?, client, qtype))
+        let mut name = Name::ROOT;
+        name.read_wire(wire)?;
+        Ok(engine.classify(&name, client, qtype))
     };
     // SAFETY: engine is NULL or live, out is NULL or writable, by the header's contract.
     unsafe { finish_verdict(engine, body, out) }

@@ -108,9 +108,12 @@ pub struct Policy {
     ttl: u32,
 }
 
-/// Zones whose names are never scored, in wire form.
-const LOCAL_ZONES: [&[u8]; 5] =
-    [b"\x04arpa\0", b"\x05local\0", b"\x09localhost\0", b"\x08internal\0", b"\x04home\x04arpa\0"];
+/// Zones whose names are never scored, in wire form (`home.arpa` is below the first).
+const LOCAL_ZONES: [&[u8]; 4] =
+    [b"\x04arpa\0", b"\x05local\0", b"\x09localhost\0", b"\x08internal\0"];
+
+/// The last four letters of each.
+const LOCAL_ENDS: [[u8; 4]; 4] = [*b"arpa", *b"ocal", *b"host", *b"rnal"];
 
 /// The thresholds vet and block of a group: the settings', or the manifest's where there is none. Where the two of them
 /// would cross, the manifest's one gives way; two settings that cross are an error.
@@ -313,8 +316,9 @@ impl Policy {
         }
         let wire = name.wire();
         // The cheap look first: few names end in one of these, and only those are cut into labels.
-        let local =
-            LOCAL_ZONES.iter().any(|zone| wire.ends_with(zone) && name.is_at_or_below(zone));
+        let end = wire.strip_suffix(b"\0").and_then(|wire| wire.last_chunk());
+        let local = end.is_some_and(|end| LOCAL_ENDS.contains(end))
+            && LOCAL_ZONES.iter().any(|zone| name.is_at_or_below(zone));
         local
             || (!self.own_zones.is_empty()
                 && name.suffixes().any(|suffix| self.own_zones.contains(suffix)))
