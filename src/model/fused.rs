@@ -12,6 +12,10 @@ use super::ngram::{self, Dictionary, MAX_ROWS, POOLS, Parts, Visitor};
 // Sums of rows must fit into 16 bits.
 const _: () = assert!(MAX_ROWS[0] <= 256 && MAX_ROWS[1] <= 256 && MAX_ROWS[2] <= 256);
 
+/// Rows of one pool at most.
+const MOST: usize = MAX_ROWS[0];
+const _: () = assert!(MAX_ROWS[1] <= MOST && MAX_ROWS[2] <= MOST);
+
 /// A row at an address that one aligned load can read.
 #[derive(Clone, Copy)]
 #[repr(C, align(16))]
@@ -104,12 +108,21 @@ impl Fused {
         self.net.forward::<FMA>(&x).logit
     }
 
+    /// First the rows of all keys, each called into the cache; then their sums: the table does not fit near the processor,
+    /// and so the waits overlap.
     #[inline(always)]
     fn pools<const FMA: bool>(&self, parts: &Parts<'_>) -> Pools {
-        let pools = Pools { sums: [[0; WIDTH]; POOLS], counts: [0; POOLS] };
-        let mut sum = Sum::<FMA> { fused: self, pools };
-        ngram::visit(parts, &mut sum);
-        sum.pools
+        let mut rows = Rows::<FMA> { fused: self, rows: [[0; MOST]; POOLS], counts: [0; POOLS] };
+        ngram::visit(parts, &mut rows);
+        let mut pools = Pools { sums: [[0; WIDTH]; POOLS], counts: rows.counts };
+        for ((sums, rows), &count) in pools.sums.iter_mut().zip(&rows.rows).zip(&rows.counts) {
+            for &row in rows.iter().take(count) {
+                if let Some(Row(values)) = self.table.get(row as usize) {
+                    kernel::add_row::<FMA>(sums, values);
+                }
+            }
+        }
+        pools
     }
 
     #[inline(always)]
@@ -128,28 +141,29 @@ impl Fused {
     }
 }
 
-/// Adds up the rows of the keys it is given.
-struct Sum<'a, const FMA: bool> {
+/// Looks up the rows of the keys it is given.
+struct Rows<'a, const FMA: bool> {
     fused: &'a Fused,
-    pools: Pools,
+    rows: [[u32; MOST]; POOLS],
+    counts: [usize; POOLS],
 }
 
-impl<const FMA: bool> Visitor for Sum<'_, FMA> {
+impl<const FMA: bool> Visitor for Rows<'_, FMA> {
     #[inline(always)]
     fn key(&mut self, pool: usize, key: u64, _: usize, _: usize) {
         let row = self.fused.dictionary.find::<FMA>(ngram::hash(key));
-        let Some(values) = self.fused.table.get(row as usize) else { return };
-        let (Some(sums), Some(count), Some(&most)) =
-            (self.pools.sums.get_mut(pool), self.pools.counts.get_mut(pool), MAX_ROWS.get(pool))
+        if let Some(values) = self.fused.table.get(row as usize) {
+            kernel::prefetch(values);
+        }
+        let (Some(rows), Some(count), Some(&most)) =
+            (self.rows.get_mut(pool), self.counts.get_mut(pool), MAX_ROWS.get(pool))
         else {
             return;
         };
-        if row == 0 || *count == most {
-            return;
+        // Written even if the key is not known, and then written over: cheaper than a guess.
+        if let Some(slot) = rows.get_mut(*count) {
+            *slot = row;
         }
-        *count += 1;
-        for (sum, &value) in sums.iter_mut().zip(&values.0) {
-            *sum += i16::from(value);
-        }
+        *count += usize::from(row != 0 && *count < most);
     }
 }

@@ -4,7 +4,7 @@
 //! Everything here is generic over `FMA`: callers have one entry compiled for AVX2 and FMA (`FMA = true`, a fused
 //! multiply-add is one instruction) and one for any processor (`FMA = false`, where a fused one would be a slow library
 //! call), and choose by [`fast`]. `FMA = true` may only be used under such an entry. Results differ between the two in the
-//! last bits only. Two places are written with intrinsics, because the compiler used half the width there.
+//! last bits only. Some places are written with intrinsics, where the compiler used half the width or none.
 
 /// Whether this processor has AVX2 and FMA.
 pub fn fast() -> bool {
@@ -102,6 +102,32 @@ pub fn equal<const FMA: bool>(numbers: &[u32; 8], wanted: u32) -> u32 {
     bits.fold(0, |found, (lane, &number)| found | u32::from(number == wanted) << lane)
 }
 
+/// Calls what will be read soon into the processor's cache.
+#[inline(always)]
+pub fn prefetch<T>(place: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint; every x86-64 processor has it, and it may be given any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
+/// Adds a row to sums.
+#[inline(always)]
+pub fn add_row<const FMA: bool>(sums: &mut [i16; 16], row: &[i8; 16]) {
+    #[cfg(target_arch = "x86_64")]
+    if FMA {
+        // SAFETY: as in `layer`.
+        return unsafe { avx2::add_row(sums, row) };
+    }
+    for (sum, &value) in sums.iter_mut().zip(row) {
+        *sum += i16::from(value);
+    }
+}
+
 /// Outputs that [`layer`] computes at once: with two sums each that is eight vector registers, as many as it takes to
 /// hide the latency of a fused multiply-add.
 const BLOCK: usize = 32;
@@ -112,9 +138,10 @@ const BLOCK: usize = 32;
 mod avx2 {
     use super::BLOCK;
     use std::arch::x86_64::{
-        __m256, _mm256_add_ps, _mm256_castsi256_ps, _mm256_cmpeq_epi32, _mm256_fmadd_ps,
-        _mm256_loadu_ps, _mm256_loadu_si256, _mm256_movemask_ps, _mm256_set1_epi32, _mm256_set1_ps,
-        _mm256_setzero_ps, _mm256_storeu_ps,
+        __m256, _mm_loadu_si128, _mm256_add_epi16, _mm256_add_ps, _mm256_castsi256_ps,
+        _mm256_cmpeq_epi32, _mm256_cvtepi8_epi16, _mm256_fmadd_ps, _mm256_loadu_ps,
+        _mm256_loadu_si256, _mm256_movemask_ps, _mm256_set1_epi32, _mm256_set1_ps,
+        _mm256_setzero_ps, _mm256_storeu_ps, _mm256_storeu_si256,
     };
 
     const LANES: usize = 8;
@@ -173,6 +200,17 @@ mod avx2 {
         let numbers = unsafe { _mm256_loadu_si256(numbers.as_ptr().cast()) };
         let same = _mm256_cmpeq_epi32(numbers, _mm256_set1_epi32(wanted.cast_signed()));
         _mm256_movemask_ps(_mm256_castsi256_ps(same)).cast_unsigned()
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn add_row(sums: &mut [i16; 16], row: &[i8; 16]) {
+        // SAFETY: sums are 32 bytes long, a row is 16.
+        unsafe {
+            let values = _mm256_cvtepi8_epi16(_mm_loadu_si128(row.as_ptr().cast()));
+            let before = _mm256_loadu_si256(sums.as_ptr().cast());
+            _mm256_storeu_si256(sums.as_mut_ptr().cast(), _mm256_add_epi16(before, values));
+        }
     }
 }
 

@@ -106,22 +106,25 @@ impl Dictionary {
         let (bucket, tag) = split(hash, self.bits);
         let &[from, to] =
             self.first.get(bucket..).and_then(|rest| rest.first_chunk()).unwrap_or(&[0, 0]);
-        let mut at = from as usize;
-        let end = to as usize;
-        while at < end {
+        let (mut at, end) = (from as usize, to as usize);
+        loop {
             let Some(lanes) = self.tags.get(at..).and_then(|rest| rest.first_chunk::<LANES>())
             else {
-                break;
+                return 0;
             };
             // Lanes beyond the bucket's end do not count.
-            let found = kernel::equal::<FMA>(lanes, tag);
-            let place = found.trailing_zeros() as usize;
-            if found != 0 && at + place < end {
-                return (at + place) as u32 + 1;
-            }
+            let inside = 0xff_u32 >> (LANES - (end - at).min(LANES));
+            let found = kernel::equal::<FMA>(lanes, tag) & inside;
+            let row = (at as u32 + found.trailing_zeros() + 1) * u32::from(found != 0);
             at += LANES;
+            // Nearly every bucket ends here, found or not: the processor need not guess.
+            if at >= end {
+                return row;
+            }
+            if row != 0 {
+                return row;
+            }
         }
-        0
     }
 }
 

@@ -87,7 +87,11 @@ impl Net {
         relu(&mut first);
         let mut second = layer::<FMA, HIDDEN, SECOND>(&first, &self.second, &self.second_bias);
         relu(&mut second);
-        let direct = x.first_chunk().map_or(0.0, |pools| dot::<FMA, POOLED>(pools, &self.skip));
+        // No closure: it would be compiled without the caller's vector instructions.
+        let direct = match x.first_chunk() {
+            Some(pools) => dot::<FMA, POOLED>(pools, &self.skip),
+            None => 0.0,
+        };
         let [bias] = self.bias;
         let logit = bias + dot::<FMA, SECOND>(&second, &self.out) + direct;
         Pass { first, second, logit }
