@@ -246,7 +246,9 @@ pub struct Database {
     opening: i64,
     sequence: i64,
     open_rows: HashMap<u64, OpenRow, ahash::RandomState>,
+    /// What [`data_version`] was when overrides and pending rows were last read.
     data_version: i64,
+    counted_version: i64,
     generation: String,
     /// Rows that no cluster has acknowledged, found at opening.
     pub recovered: u64,
@@ -311,6 +313,7 @@ impl Database {
             sequence: 0,
             open_rows: HashMap::default(),
             data_version,
+            counted_version: data_version,
             generation,
             recovered: 0,
             was_unclean: clean.as_deref() == Some("0"),
@@ -422,7 +425,10 @@ impl Database {
     /// # Errors
     /// A [`Failure`].
     pub fn keep_within(&mut self, max_bytes: u64, oldest: i64) -> Outcome<u64> {
-        let mut evicted = self.delete("time < ?1", params![oldest])?;
+        let mut evicted = 0;
+        if self.oldest_time()?.is_some_and(|time| time < oldest) {
+            evicted += self.delete("time < ?1", params![oldest])?;
+        }
         while self.is_over(max_bytes)? {
             let finished = self.delete_oldest("state != 0")?;
             if finished.1 > 0 {
@@ -451,6 +457,12 @@ impl Database {
         }
         self.cap_names()?;
         Ok(evicted)
+    }
+
+    /// The time of the oldest row: a look that costs nothing, before one at all rows.
+    fn oldest_time(&self) -> Outcome<Option<i64>> {
+        let sql = "SELECT time FROM event ORDER BY row LIMIT 1";
+        Ok(self.connection.query_row(sql, [], |row| row.get(0)).optional()?)
     }
 
     fn delete_oldest(&mut self, which: &str) -> Outcome<(u64, u64)> {
@@ -558,11 +570,20 @@ impl Database {
         Ok(())
     }
 
-    /// How many rows no cluster has acknowledged.
+    /// How many rows no cluster has acknowledged, if another process wrote to the store since the last time.
     ///
     /// # Errors
     /// A [`Failure`].
-    pub fn count_pending(&self) -> Outcome<u64> {
+    pub fn changed_pending(&mut self) -> Outcome<Option<u64>> {
+        let version = data_version(&self.connection)?;
+        if version == self.counted_version {
+            return Ok(None);
+        }
+        self.counted_version = version;
+        self.count_pending().map(Some)
+    }
+
+    fn count_pending(&self) -> Outcome<u64> {
         let count = "SELECT count(*) FROM event WHERE state = 0";
         Ok(self.connection.query_row(count, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
     }

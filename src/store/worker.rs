@@ -591,7 +591,7 @@ impl<'a> Worker<'a> {
             self.hub.stats.counters.pending.fetch_sub(evicted, Relaxed);
         }
         // Dead letters that the command line put back are pending again.
-        if let Some(Ok(found)) = self.with_database(|database| database.count_pending()) {
+        if let Some(Ok(Some(found))) = self.with_database(Database::changed_pending) {
             self.adjust_pending(found);
         }
     }
