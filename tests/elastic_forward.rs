@@ -4,7 +4,8 @@ mod support;
 
 use mlbridge::elastic::http::Limits;
 use mlbridge::elastic::setup::{self, Mode, Outcome};
-use mlbridge::elastic::{Class, Cursor, Ruling, Settings, SummaryRecord, ToVet, VetState};
+use mlbridge::elastic::{Cursor, Ruling, Settings, SummaryRecord, ToVet, VetState};
+use mlbridge::policy::overrides::Class;
 use serde_json::json;
 use std::time::Duration;
 use support::outbox::Memory;

@@ -7,9 +7,8 @@
 mod support;
 
 use mlbridge::Decision;
-use mlbridge::elastic::{
-    Class, Forwarder, Settings, SummaryRecord, ToVet, VetState, setup, vetting,
-};
+use mlbridge::elastic::{Forwarder, Settings, SummaryRecord, ToVet, VetState, setup, vetting};
+use mlbridge::policy::overrides::Class;
 use serde_json::{Value, json};
 use std::time::Duration;
 use support::node::Node;

@@ -44,6 +44,7 @@ pub use document::{SummaryRecord, VerdictRecord};
 pub use forward::Forwarder;
 pub use settings::Settings;
 
+use crate::policy::overrides::Class;
 use std::time::Duration;
 
 /// One event on its way out.
@@ -111,33 +112,6 @@ pub enum VetState {
         /// When, in milliseconds since 1970.
         at_ms: i64,
     },
-}
-
-/// An administrator's class of a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// Allow.
-    Benign,
-    /// Block.
-    Malicious,
-    /// Block, and answer with the honeypot's address.
-    Honeypot,
-}
-
-impl Class {
-    /// The word that documents use.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Class::Benign => "benign",
-            Class::Malicious => "malicious",
-            Class::Honeypot => "honeypot",
-        }
-    }
-
-    /// The class of a word, if it is one.
-    pub fn parse(word: &str) -> Option<Class> {
-        [Class::Benign, Class::Malicious, Class::Honeypot].into_iter().find(|c| c.as_str() == word)
-    }
 }
 
 /// An administrator's decision, without the name that it is about.

@@ -7,8 +7,9 @@
 
 use super::document;
 use super::setup::VETTING_INDEX;
-use super::{Class, Cursor, Decided, Identity, Ruling, ToVet, VetState};
+use super::{Cursor, Decided, Identity, Ruling, ToVet, VetState};
 use crate::name::Name;
+use crate::policy::overrides::Class;
 use crate::suffix::registered_domain;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -216,7 +217,7 @@ fn understand(source: &serde_json::Value, now_ms: i64) -> Result<Decided, String
     if state == "pending" {
         return Ok(Decided { name: canonical, ruling: None });
     }
-    let class = Class::parse(state).ok_or_else(|| {
+    let class = Class::parse(state).map_err(|_| {
         format!(
             "\"{shown}\": state \"{}\" is none of pending, benign, malicious, honeypot",
             super::redact::redact(state)

@@ -1508,7 +1508,7 @@ fn ruling_of(connection: &Connection, name: &str) -> rusqlite::Result<Option<ela
     let Some((class, author, note, scope, at_ms, expires_ms)) = row.optional()? else {
         return Ok(None);
     };
-    let Some(class) = elastic::Class::parse(&class) else { return Ok(None) };
+    let Ok(class) = Class::parse(&class) else { return Ok(None) };
     let scope = if scope == "all" { String::new() } else { scope };
     Ok(Some(elastic::Ruling { class, author, note, scope, at_ms, expires_ms }))
 }
@@ -1701,7 +1701,7 @@ mod tests {
     fn decisions_of_the_index_are_kept_with_the_cursor() {
         let mut database = Database::in_memory().unwrap();
         let ruling = Ruling {
-            class: elastic::Class::Benign,
+            class: Class::Benign,
             author: "them".to_owned(),
             note: String::new(),
             scope: String::new(),
