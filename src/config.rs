@@ -111,6 +111,8 @@ pub struct Config {
     pub elasticsearch: elastic::Settings,
     pub close_timeout_ms: u64,
     pub queue_events: usize,
+    /// `batch.threads`
+    pub batch_threads: usize,
     pub test_panic: Option<TestPanic>,
 }
 
@@ -247,6 +249,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { key: "alert.min_interval_s", default: "", help: "seconds between two alerts", set: Setter::NotYet },
     Setting { key: "close_timeout_ms", default: "2000", help: "longest time in milliseconds that freeing an engine may wait, 0 to 60000", set: one!(c, v, _b => c.close_timeout_ms = number(v, 0, 60_000)?) },
     Setting { key: "queue.events", default: "8192", help: "events that may wait for the worker thread, 16 to 1048576; made at the first event", set: one!(c, v, _b => c.queue_events = number(v, 16, 1 << 20)?) },
+    Setting { key: "batch.threads", default: "1", help: "threads that score one batch (`mlb_score_batch`), 1 to 256; 0: one a processor", set: one!(c, v, _b => c.batch_threads = number(v, 0, 256)?) },
     Setting { key: "test.panic", default: "", help: "for tests only: panic in `score` or in the `worker`", set: one!(c, v, _b => c.test_panic = Some(test_panic(v)?)) },
 ];
 
@@ -287,6 +290,7 @@ impl Default for Config {
             elasticsearch: elastic::Settings::default(),
             close_timeout_ms: 2000,
             queue_events: 8192,
+            batch_threads: 1,
             test_panic: None,
         }
     }

@@ -27,6 +27,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use once_cell::sync::Lazy;
 use serde_json::json;
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -444,7 +445,7 @@ impl State {
             // Unwinds as a panic does, and like one it reaches the guard of the C ABI.
             std::panic::resume_unwind(Box::new("test.panic = score"));
         }
-        let hash = HASHER.hash_one(name.wire());
+        let hash = hash_of(name.wire(), None);
         if let Some(entry) = self.cache.get(hash) {
             return Ok((entry, true));
         }
@@ -467,7 +468,7 @@ impl State {
         }
         if verdict.source == Source::Model && rules.block <= 1.0 && self.breaker.is_on() {
             let domain = name.wire().get(usize::from(entry.registered)..).unwrap_or(&[]);
-            let voter = HASHER.hash_one((domain, client));
+            let voter = hash_of(domain, client);
             if self.breaker.vote(voter, verdict.decision == Decision::Block) {
                 let limit = self.config.breaker_max_block_ratio;
                 let text = format!(
@@ -531,6 +532,16 @@ impl State {
             }
         }
     }
+}
+
+/// A hash of a wire-form name, which ends itself, and of a client if there is one.
+fn hash_of(wire: &[u8], client: Option<IpAddr>) -> u64 {
+    let mut hasher = HASHER.build_hasher();
+    hasher.write(wire);
+    if let Some(client) = client {
+        client.hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// IPv4 clients that come in IPv6's clothes (`::ffff:192.0.2.1`) are IPv4 clients.

@@ -57,14 +57,18 @@ impl Name {
         if text.len() > MAX_TEXT {
             return Err(Error::Name("too long"));
         }
+        if self.read_plain(text)? {
+            return Ok(());
+        }
+        *self = Name::ROOT;
         if text.is_ascii() {
-            return self.read_ascii(text);
+            return self.read_escaped(text);
         }
         let Ok(unicode) = std::str::from_utf8(text) else {
-            return self.read_ascii(text);
+            return self.read_escaped(text);
         };
         match idna::domain_to_ascii(unicode) {
-            Ok(ascii) => self.read_ascii(ascii.as_bytes()),
+            Ok(ascii) => self.read_text(ascii.as_bytes()),
             Err(_) => Err(Error::Name("no valid internationalised name (IDNA)")),
         }
     }
@@ -100,19 +104,25 @@ impl Name {
         Ok(())
     }
 
-    /// Text without an escape: copied and lowered at once, then cut at its dots.
-    fn read_plain(&mut self, text: &[u8]) -> Result<()> {
-        let text = text.strip_suffix(b".").unwrap_or(text);
+    /// Text of ASCII without an escape, nearly every one: copied and lowered at once, then cut at its dots. False for any
+    /// other; the name is then of no use.
+    fn read_plain(&mut self, text: &[u8]) -> Result<bool> {
+        let text = match text {
+            b"" => return Err(Error::Name("empty")),
+            b"." => return Ok(true),
+            _ => text.strip_suffix(b".").unwrap_or(text),
+        };
         let end = text.len() + 1;
         let Some(target) = self.wire.get_mut(1..end).filter(|_| end < MAX_WIRE) else {
-            return Err(Error::Name("over 255 bytes in wire form"));
+            return Ok(false);
         };
         copy_lowered(text, target);
         // Eight bytes at a time: a look at each byte is a branch that nobody can predict.
-        let (eights, rest) = text.as_chunks::<8>();
-        let eights = eights.iter().map(|eight| u64::from_le_bytes(*eight));
         let mut start = 0_usize;
-        for (number, eight) in eights.chain([last_bytes(text, rest.len())]).enumerate() {
+        for (number, eight) in eights(text).enumerate() {
+            if (equal_bytes(eight, b'\\') | eight & !LOW_BITS) != 0 {
+                return Ok(false);
+            }
             let mut dots = equal_bytes(eight, b'.');
             while dots != 0 {
                 let at = number * 8 + (dots.trailing_zeros() / 8) as usize;
@@ -123,19 +133,11 @@ impl Name {
         }
         self.close_label(start, end)?;
         self.len = u8::try_from(end + 1).map_err(|_| Error::Name("over 255 bytes in wire form"))?;
-        Ok(())
+        Ok(true)
     }
 
-    fn read_ascii(&mut self, text: &[u8]) -> Result<()> {
-        if text.is_empty() {
-            return Err(Error::Name("empty"));
-        }
-        if text == b"." {
-            return Ok(());
-        }
-        if !text.contains(&b'\\') {
-            return self.read_plain(text);
-        }
+    /// Text with escapes, or with bytes that are no text.
+    fn read_escaped(&mut self, text: &[u8]) -> Result<()> {
         let mut at = 1_usize;
         let mut label_start = 0_usize;
         let mut bytes = text.iter().copied();
@@ -248,13 +250,13 @@ impl Name {
 const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
 
 /// Eight times the same byte.
-const fn eight(byte: u8) -> u64 {
+const fn eight_times(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
 /// The top bit of each of eight bytes that equals `wanted`.
 fn equal_bytes(bytes: u64, wanted: u8) -> u64 {
-    let differs = bytes ^ eight(wanted);
+    let differs = bytes ^ eight_times(wanted);
     // A byte is zero if neither its low seven bits nor its top bit is set; no sum here carries into the next byte.
     !(((differs & LOW_BITS) + LOW_BITS) | differs | LOW_BITS)
 }
@@ -264,7 +266,7 @@ fn lowered(bytes: [u8; 8]) -> [u8; 8] {
     let bytes = u64::from_le_bytes(bytes);
     let low = bytes & LOW_BITS;
     // The top bits of the sums say which bytes are at least `A`, and which are above `Z`.
-    let (from_a, above_z) = (low + eight(0x80 - b'A'), low + eight(0x7f - b'Z'));
+    let (from_a, above_z) = (low + eight_times(0x80 - b'A'), low + eight_times(0x7f - b'Z'));
     let capitals = (from_a ^ above_z) & !bytes & !LOW_BITS;
     (bytes | capitals >> 2).to_le_bytes()
 }
@@ -280,6 +282,12 @@ fn copy_lowered(from: &[u8], to: &mut [u8]) {
     for (to, from) in to.as_chunks_mut().0.iter_mut().zip(from.as_chunks().0) {
         *to = lowered(*from);
     }
+}
+
+/// A text's bytes, eight at a time, little-endian; the last ones with zeros above, perhaps nothing else.
+fn eights(text: &[u8]) -> impl Iterator<Item = u64> {
+    let (eights, rest) = text.as_chunks::<8>();
+    eights.iter().map(|eight| u64::from_le_bytes(*eight)).chain([last_bytes(text, rest.len())])
 }
 
 /// The last `count` bytes (at most 7) of a text, little-endian, zero above.
@@ -455,9 +463,7 @@ mod tests {
             let mut copy = vec![0; bytes.len()];
             copy_lowered(&bytes, &mut copy);
             prop_assert_eq!(copy, bytes.to_ascii_lowercase());
-            let (eights, rest) = bytes.as_chunks::<8>();
-            let eights = eights.iter().map(|eight| u64::from_le_bytes(*eight));
-            let found = eights.chain([last_bytes(&bytes, rest.len())]).map(|eight| equal_bytes(eight, b'.').count_ones());
+            let found = eights(&bytes).map(|eight| equal_bytes(eight, b'.').count_ones());
             prop_assert_eq!(found.sum::<u32>() as usize, bytes.iter().filter(|&&byte| byte == b'.').count());
         }
 

@@ -77,6 +77,30 @@ pub fn spawn<F: FnOnce() + Send + 'static>(name: &str, body: F) -> Result<JoinHa
     spawned.map_err(|error| Error::Io(format!("cannot start the thread {name}: {error}")))
 }
 
+/// Runs `body` for every number below `count` at once, each in a thread that receives no signal; number 0 in the calling
+/// thread, and what the system refuses a thread as well. A panic of one of them is the caller's.
+pub fn at_once<T: Send>(count: usize, body: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let mask = BlockedSignals::new();
+        let body = &body;
+        let others: Vec<_> = (1..count)
+            .map(|number| {
+                let thread = std::thread::Builder::new()
+                    .name("mlbridge-batch".to_owned())
+                    .stack_size(THREAD_STACK);
+                thread.spawn_scoped(scope, move || body(number)).map_err(|_| number)
+            })
+            .collect();
+        drop(mask);
+        let mut results = vec![body(0)];
+        results.extend(others.into_iter().map(|other| match other {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(number) => body(number),
+        }));
+        results
+    })
+}
+
 /// Blocks the calling thread's signals for its life. A thread inherits its maker's mask, so there is no moment at which
 /// a new thread could take a signal meant for the host.
 struct BlockedSignals(libc::sigset_t);

@@ -51,10 +51,17 @@ thread_local! {
 
 /// Runs the body of an exported function; a panic becomes a failure, and nothing is printed about it.
 pub(super) fn guard<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    INSIDE.with(|inside| inside.set(true));
-    let outcome = catch_unwind(AssertUnwindSafe(body));
-    INSIDE.with(|inside| inside.set(false));
-    outcome.unwrap_or(Err(Failure::Panic))
+    caught(body).unwrap_or(Err(Failure::Panic))
+}
+
+/// As [`guard`], for a body of any type: nothing if it panicked.
+pub(super) fn caught<T>(body: impl FnOnce() -> T) -> Option<T> {
+    INSIDE.with(|inside| {
+        inside.set(true);
+        let outcome = catch_unwind(AssertUnwindSafe(body));
+        inside.set(false);
+        outcome.ok()
+    })
 }
 
 /// Keeps panics of the library from writing to the host's standard error; those of a host written in Rust still do.

@@ -18,16 +18,21 @@ use crate::config::Config;
 use crate::engine::{self, Engine};
 use crate::error::Error;
 use crate::name::Name;
+use crate::sys;
 use crate::verdict::Verdict;
-use guard::{Failure, guard, silence_panics};
+use guard::{Failure, caught, guard, silence_panics};
 use mlb_status::{MLB_E_INVALID, MLB_OK};
 use std::ffi::{c_char, c_int};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// Largest out_size that mlb_stats_get() takes: a larger one is no size of a struct.
 const MAX_STATS: usize = 1 << 16;
+
+/// Names of a batch that are worth a thread.
+const LEAST_SHARE: usize = 1024;
 
 type Outcome<T = ()> = Result<T, Failure>;
 
@@ -192,7 +197,7 @@ pub unsafe extern "C" fn mlb_reload(
         Ok(engine.reload(config)?)
     };
     // SAFETY: engine is NULL or live; err is NULL or err_len bytes long: the header's contract.
-    unsafe { finish(with_engine(engine, body), err, err_len) }
+    unsafe { finish(with_engine(engine, body, Err), err, err_len) }
 }
 
 /// Gives a handle back. With the last one of an engine, what is queued is stored and the worker thread ends; that takes
@@ -286,7 +291,7 @@ pub unsafe extern "C" fn mlb_classify_wire(
 }
 
 /// The model's scores of count names in text form, 0 to 1; NaN where there is no name (NULL included). No policy, no
-/// events, not counted.
+/// events, not counted. With batch.threads other than 1 it works in so many threads until it returns.
 /// MLB_E_INVALID for NULL or an absurd count, MLB_E_MODEL if the model fails; nothing is then to be read from scores.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -308,24 +313,56 @@ pub unsafe extern "C" fn mlb_score_batch(
         {
             return Err(Failure::Argument("names, name_lens or scores: NULL, or count: absurd"));
         }
-        for at in 0..count {
-            // SAFETY: the three arrays have count elements, and each name its length, by the header's contract.
+        let batch = Batch { names, name_lens, scores };
+        let threads = match engine.config().batch_threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let shares = threads.min(count.div_ceil(LEAST_SHARE));
+        let share = count.div_ceil(shares);
+        let parts = sys::at_once(shares, |number| {
+            let begin = (number * share).min(count);
+            // SAFETY: the ranges lie below count and do not overlap.
+            unsafe { batch.score(engine, begin..(begin + share).min(count)) }
+        });
+        parts.into_iter().collect()
+    };
+    // SAFETY: engine is NULL or live, by the header's contract.
+    unsafe { finish(with_engine(engine, body, Err), std::ptr::null_mut(), 0) }
+}
+
+/// The arrays of a batch, each of the same length; readable and writable until the call returns.
+struct Batch {
+    names: *const *const c_char,
+    name_lens: *const usize,
+    scores: *mut f32,
+}
+
+// SAFETY: threads only read names and lengths, and write to scores in ranges of their own (see Batch::score).
+unsafe impl Sync for Batch {}
+
+impl Batch {
+    /// Scores a range of the names.
+    ///
+    /// # Safety
+    /// The range lies within the arrays, and no other thread has a part of it.
+    unsafe fn score(&self, engine: &Engine, range: Range<usize>) -> Outcome {
+        for at in range {
+            // SAFETY: the arrays have an element there, and each name its length, by the header's contract.
             let text = unsafe {
                 args::bytes(
-                    names.add(at).read_unaligned().cast(),
-                    name_lens.add(at).read_unaligned(),
+                    self.names.add(at).read_unaligned().cast(),
+                    self.name_lens.add(at).read_unaligned(),
                     "name",
                 )
             };
             let name = text.ok().and_then(|text| Name::from_text(text).ok());
             let score = name.map_or(Ok(f32::NAN), |name| engine.score(&name))?;
-            // SAFETY: as above.
-            unsafe { scores.add(at).write_unaligned(score) };
+            // SAFETY: as above; no other thread writes there.
+            unsafe { self.scores.add(at).write_unaligned(score) };
         }
         Ok(())
-    };
-    // SAFETY: engine is NULL or live, by the header's contract.
-    unsafe { finish(with_engine(engine, body), std::ptr::null_mut(), 0) }
+    }
 }
 
 /// The verdict on a name with its reasons, as one JSON object in buf, NUL-terminated. Records nothing. *need (may be
@@ -349,7 +386,7 @@ pub unsafe extern "C" fn mlb_explain(
         unsafe { args::put_all(buf, buf_len, need, &json) }
     };
     // SAFETY: engine is NULL or live, by the header's contract.
-    unsafe { finish(with_engine(engine, body), std::ptr::null_mut(), 0) }
+    unsafe { finish(with_engine(engine, body, Err), std::ptr::null_mut(), 0) }
 }
 
 /// Waits until what was classified before is durable in the store; without state_dir, until the cluster acknowledged it.
@@ -360,7 +397,7 @@ pub unsafe extern "C" fn mlb_explain(
 pub unsafe extern "C" fn mlb_flush(engine: *const mlb_engine, timeout_ms: u32) -> mlb_status {
     let body = |engine: &Arc<Engine>| Ok(engine.flush(Duration::from_millis(timeout_ms.into()))?);
     // SAFETY: engine is NULL or live, by the header's contract.
-    unsafe { finish(with_engine(engine, body), std::ptr::null_mut(), 0) }
+    unsafe { finish(with_engine(engine, body, Err), std::ptr::null_mut(), 0) }
 }
 
 /// The counters. Fills the smaller of out_size and the library's own size, and zeroes the rest of out.
@@ -388,7 +425,7 @@ pub unsafe extern "C" fn mlb_stats_get(
         Ok(())
     };
     // SAFETY: engine is NULL or live, by the header's contract.
-    unsafe { finish(with_engine(engine, body), std::ptr::null_mut(), 0) }
+    unsafe { finish(with_engine(engine, body, Err), std::ptr::null_mut(), 0) }
 }
 
 /// The counters as Prometheus text (exposition format 0.0.4), NUL-terminated. *need as for mlb_explain().
@@ -405,7 +442,7 @@ pub unsafe extern "C" fn mlb_metrics(
     let body =
         |engine: &Arc<Engine>| unsafe { args::put_all(buf, buf_len, need, &engine.metrics()) };
     // SAFETY: engine is NULL or live, by the header's contract.
-    unsafe { finish(with_engine(engine, body), std::ptr::null_mut(), 0) }
+    unsafe { finish(with_engine(engine, body, Err), std::ptr::null_mut(), 0) }
 }
 
 /// What keeps events from the store or the cluster, in words to act on; "" if nothing does. Cut to buf_len.
@@ -426,7 +463,7 @@ pub unsafe extern "C" fn mlb_sink_error(
         Ok(())
     };
     // SAFETY: engine is NULL or live, by the header's contract.
-    unsafe { finish(with_engine(engine, body), std::ptr::null_mut(), 0) }
+    unsafe { finish(with_engine(engine, body, Err), std::ptr::null_mut(), 0) }
 }
 
 /// The next message for the host's log, cut to buf_len, and its syslog level in *level (may be NULL): 3 error, 4 warning,
@@ -456,7 +493,7 @@ pub unsafe extern "C" fn mlb_message(
         Ok(())
     };
     // SAFETY: engine is NULL or live, by the header's contract.
-    unsafe { finish(with_engine(engine, body), std::ptr::null_mut(), 0) }
+    unsafe { finish(with_engine(engine, body, Err), std::ptr::null_mut(), 0) }
 }
 
 /// Whether a pointer can be a handle at all: not NULL, and aligned as our handles are.
@@ -476,27 +513,25 @@ unsafe fn config_mut<'a>(config: *mut mlb_config) -> Outcome<&'a mut Config> {
     Ok(unsafe { &mut *config.cast::<Config>() })
 }
 
-/// Runs a body with the engine behind a handle; its errors and panics are counted there.
+/// Runs a body with the engine behind a handle; without a handle or after a panic, which is counted there, the result is
+/// what `failed` makes of it.
 ///
 /// # Safety
 /// `engine` is NULL or a live handle.
 unsafe fn with_engine<T>(
     engine: *const mlb_engine,
-    body: impl FnOnce(&Arc<Engine>) -> Outcome<T>,
-) -> Outcome<T> {
+    body: impl FnOnce(&Arc<Engine>) -> T,
+    failed: impl FnOnce(Failure) -> T,
+) -> T {
     if !is_handle(engine) {
-        return Err(Failure::Argument("engine: NULL"));
+        return failed(Failure::Argument("engine: NULL"));
     }
     // SAFETY: a live handle is a reference count of this Arc, which ManuallyDrop leaves as it is.
     let engine = std::mem::ManuallyDrop::new(unsafe { Arc::from_raw(engine.cast::<Engine>()) });
-    let outcome = guard(|| body(&engine));
-    if matches!(outcome, Err(Failure::Panic)) {
-        let _ = guard(|| {
-            engine.hub().stats.counters.panics.fetch_add(1, Relaxed);
-            Ok(())
-        });
-    }
-    outcome
+    caught(|| body(&engine)).unwrap_or_else(|| {
+        caught(|| engine.hub().stats.counters.panics.fetch_add(1, Relaxed));
+        failed(Failure::Panic)
+    })
 }
 
 /// Status and error text of a call.
@@ -547,20 +582,40 @@ unsafe fn finish_verdict(
     if out.is_null() {
         return MLB_E_INVALID;
     }
-    let count_errors = |engine: &Arc<Engine>| {
-        body(engine).inspect_err(|_| {
+    // Written inside: a copy that travels out through the guard costs ten nanoseconds.
+    let write = |engine: &Arc<Engine>| match body(engine) {
+        Ok(verdict) => {
+            // SAFETY: by this function's contract.
+            unsafe { put(out, mlb_verdict::from(verdict)) };
+            MLB_OK
+        }
+        Err(failure) => {
             engine.hub().stats.counters.errors.fetch_add(1, Relaxed);
-        })
+            failure.status()
+        }
     };
     // SAFETY: by this function's contract.
-    let outcome = unsafe { with_engine(engine, count_errors) };
-    let (status, verdict) = match outcome {
-        Ok(verdict) => (MLB_OK, mlb_verdict::from(verdict)),
-        Err(failure) => (failure.status(), mlb_verdict::ZERO),
-    };
-    // SAFETY: by this function's contract.
-    unsafe { out.write_unaligned(verdict) };
+    let status = unsafe { with_engine(engine, write, |failure| failure.status()) };
+    if status != MLB_OK {
+        // SAFETY: by this function's contract.
+        unsafe { put(out, mlb_verdict::ZERO) };
+    }
     status
+}
+
+/// Writes a value where C wants it: field by field where the place is aligned, as it is in every sane program.
+///
+/// # Safety
+/// `out` is writable.
+unsafe fn put<T>(out: *mut T, value: T) {
+    // SAFETY: by this function's contract.
+    unsafe {
+        if out.is_aligned() {
+            out.write(value);
+        } else {
+            out.write_unaligned(value);
+        }
+    }
 }
 
 // The error type is the crate's; a new kind of it has to get a status.

@@ -568,7 +568,7 @@ enum mlb_status mlb_classify_wire(const struct mlb_engine *engine,
 
 /**
  * The model's scores of count names in text form, 0 to 1; NaN where there is no name (NULL included). No policy, no
- * events, not counted.
+ * events, not counted. With batch.threads other than 1 it works in so many threads until it returns.
  * MLB_E_INVALID for NULL or an absurd count, MLB_E_MODEL if the model fails; nothing is then to be read from scores.
  */
 MLB_MUST_USE

@@ -106,6 +106,35 @@ static void through(const char *what, const char *const *settings, const struct 
     end(engine);
 }
 
+/* A batch by several threads gives the bits that one thread gives, wherever the shares end. */
+static void batch_by_threads(void) {
+    enum { COUNT = 5003 };
+    static char text[COUNT][32];
+    static const char *names[COUNT];
+    static size_t lengths[COUNT];
+    static float alone[COUNT], together[COUNT];
+    for (size_t at = 0; at < COUNT; at++) {
+        lengths[at] = (size_t)snprintf(text[at], sizeof text[at], "%s%zu.example-%zu.com", at % 100 ? "" : ".", at * 7919, at);
+        names[at] = text[at];
+    }
+    mlb_engine *one = init(NO_SETTINGS), *four = init(SETTINGS("batch.threads", "4")), *all = init(SETTINGS("batch.threads", "0"));
+    const size_t counts[] = {1, 1024, 1025, 4097, COUNT};
+    EXPECT(mlb_score_batch(one, names, lengths, COUNT, alone) == MLB_OK, "one thread");
+    for (size_t number = 0; number < sizeof counts / sizeof *counts; number++) {
+        for (size_t at = 0; at < COUNT; at++)
+            together[at] = -1;
+        mlb_engine *engine = number % 2 ? all : four;
+        EXPECT(mlb_score_batch(engine, names, lengths, counts[number], together) == MLB_OK, "%zu names", counts[number]);
+        EXPECT(memcmp(together, alone, counts[number] * sizeof *alone) == 0, "%zu names: other scores than by one thread", counts[number]);
+        EXPECT(counts[number] == COUNT || together[counts[number]] == -1, "%zu names: wrote beyond", counts[number]);
+    }
+    EXPECT(isnan(alone[0]) && !isnan(alone[1]), "what is no name has no score");
+    EXPECT(wait_for_threads(1), "threads are left");
+    end(one);
+    end(four);
+    end(all);
+}
+
 /* The verdict names the model by the first eight bytes of the SHA-256 of its manifest, which holds those of its files. */
 static void expect_model_id(const char *folder) {
     char command[700], hex[17] = "";
@@ -143,5 +172,6 @@ int main(void) {
     }
     closedir(entries);
     EXPECT(seen > 0, "%s holds no model with golden scores", models);
+    batch_by_threads();
     return finish();
 }

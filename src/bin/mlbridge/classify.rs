@@ -5,6 +5,7 @@ use clap::Args;
 use mlbridge::Name;
 use mlbridge::engine::{self, Engine};
 use mlbridge::error::{Error, Result};
+use mlbridge::sys::at_once;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Read};
@@ -79,12 +80,8 @@ impl Classify {
                 progress.end();
                 return Ok(());
             }
-            let texts: Vec<String> = std::thread::scope(|scope| {
-                let running: Vec<_> = pieces
-                    .iter()
-                    .map(|piece| scope.spawn(|| self.verdicts(engine, piece)))
-                    .collect();
-                running.into_iter().map(|thread| thread.join().unwrap_or_default()).collect()
+            let texts = at_once(pieces.len(), |number| {
+                pieces.get(number).map_or_else(String::new, |piece| self.verdicts(engine, piece))
             });
             for (text, piece) in texts.iter().zip(&pieces) {
                 output::print(text);
