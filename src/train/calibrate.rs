@@ -8,7 +8,7 @@
 use crate::error::{Error, Result};
 
 /// How much more often benign names of an unseen list reach a logit than those of the lists trained on.
-pub const UNSEEN_LISTS: f64 = 1.6;
+pub const UNSEEN_LISTS: f64 = 2.0;
 /// The rate at whose logit a name is worth a look.
 pub const VET_RATE: f64 = 1e-3;
 /// The rate at whose logit a name is blocked.

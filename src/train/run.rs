@@ -6,9 +6,9 @@
 //!    they have not seen ([`super::calibrate`]).
 //!
 //! With teachers, a stage first trains several bags and a convolution net; the student then learns the labels and the
-//! mean of their logits. Most bags see only some of the lists: what a list alone teaches (its region, its years, its habits of
-//! collecting) then counts less in the mean than what many lists agree on, and names of lists that nobody has seen
-//! are told apart better (models/default/EXPERIMENTS.md).
+//! mean of their logits. Most bags see only some of the lists: what a list alone teaches (its region, its years, its habits
+//! of collecting) then counts less in the mean than what many lists agree on, and names of lists that nobody has seen
+//! are told apart better (`models/default/EXPERIMENTS.md`).
 
 use super::bag::{self, Lesson};
 use super::calibrate;
@@ -16,11 +16,11 @@ use super::encode;
 use super::names::{About, Names};
 use super::{conv, metrics};
 use crate::error::{Error, Result};
-use crate::model::ngram::Dictionary;
 use crate::model::ngram::net::Weights;
+use crate::model::ngram::{Dictionary, hash};
 use crate::suffix::registered_domain;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -38,8 +38,6 @@ const SUBSET_BAGS: u64 = 6;
 const SUBSET_SHARE: u64 = 60;
 /// With fewer lists of one label than this, bags differ by registered domain.
 const FEW_LISTS: usize = 8;
-/// An odd number that keeps the draws of neighbouring lists and bags apart.
-const SPREAD: u64 = 1_000_003;
 const BAG_EPOCHS: u32 = 2;
 const CONV_EPOCHS: u32 = 3;
 /// Rows at most, so that table and dictionary stay within 2.5 MiB.
@@ -237,13 +235,18 @@ pub fn run(
     })
 }
 
+/// A number from 0 to 99 for a list, a family or a registered domain and a bag.
+fn draw(unit: u64, bag: u64) -> u64 {
+    (hash(hash(unit) ^ (bag + 1)) >> 40) % 100
+}
+
 /// A number of a name's registered domain, the same for all names below it.
 fn domain_hash(name: &[u8]) -> u64 {
     let domain = registered_domain(name).unwrap_or(name);
     let fnv = domain.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    crate::model::ngram::hash(fnv) >> 16
+    hash(fnv) >> 16
 }
 
 /// What all stages share.
@@ -363,13 +366,14 @@ impl Setting<'_> {
         let seed = lesson.seed;
         let everything: Vec<u32> = (0..self.names.len() as u32).collect();
         let mut jobs = vec![Job::Conv { name: format!("{stage} convolution"), seed: seed + 10 }];
-        for bag in 0..FULL_BAGS + SUBSET_BAGS {
-            let name = format!("{stage} bag {}", bag + 1);
-            let chosen = match bag.checked_sub(FULL_BAGS) {
-                None => lesson.chosen.to_vec(),
-                Some(subset) => self.subset(lesson.chosen, subset),
-            };
-            jobs.push(Job::Bag { name, chosen, seed: seed + 20 + bag });
+        for copy in 0..FULL_BAGS {
+            let name = format!("{stage} bag {}", copy + 1);
+            jobs.push(Job::Bag { name, chosen: lesson.chosen.to_vec(), seed: seed + copy });
+        }
+        for bag in 0..SUBSET_BAGS {
+            let name = format!("{stage} bag of some lists {}", bag + 1);
+            let chosen = self.subset(lesson.chosen, bag);
+            jobs.push(Job::Bag { name, chosen, seed: seed + 40 + bag });
         }
         let all = self.parallel(&jobs, |job| match job {
             Job::Conv { name, seed } => {
@@ -395,26 +399,36 @@ impl Setting<'_> {
         Ok(mean)
     }
 
-    /// The names that a teacher's bag learns from: those of some six of ten lists. Names of the class `dga` come from few
-    /// lists of many families: every second bag sees some six of ten families, the others all. Where there are few
-    /// lists, six of ten registered domains instead.
+    /// The names that a teacher's bag of some lists learns from: those of some six of ten lists; names of the class `dga`, which
+    /// come from few lists, of some six of ten families. Of a list that has most of its class some six of ten
+    /// registered domains are taken, for without it the class would be missing. The first bag has
+    /// all DGA families and no such list. Where there are few lists, they count by registered domain.
     fn subset(&self, chosen: &[u32], bag: u64) -> Vec<u32> {
         let about = |index: u32| &self.names.about[index as usize];
-        let lists = |malicious: bool| {
-            let of_label = chosen.iter().filter(|&&index| about(index).malicious == malicious);
-            of_label.map(|&index| about(index).source).collect::<BTreeSet<u32>>().len()
-        };
-        let by_list = lists(false).min(lists(true)) >= FEW_LISTS;
+        let mut sizes: HashMap<(u32, u32), usize> = HashMap::new();
+        let mut classes: HashMap<u32, usize> = HashMap::new();
+        let mut lists: [BTreeSet<u32>; 2] = Default::default();
+        for &index in chosen {
+            let About { class, source, malicious, .. } = *about(index);
+            *sizes.entry((class, source)).or_default() += 1;
+            *classes.entry(class).or_default() += 1;
+            lists[usize::from(malicious)].insert(source);
+        }
+        let by_list = lists.iter().all(|lists| lists.len() >= FEW_LISTS);
         let is_in = |index: u32| {
             let About { class, family, source, .. } = *about(index);
-            let is_dga = by_list && self.names.word(class) == "dga";
-            let unit = match (by_list, is_dga) {
-                (false, _) => self.domains[index as usize],
-                (true, false) => u64::from(source),
-                (true, true) => u64::from(family),
-            };
-            let draw = crate::model::ngram::hash(unit.wrapping_mul(SPREAD).wrapping_add(bag + 1));
-            is_dga && bag.is_multiple_of(2) || (draw >> 40) % 100 < SUBSET_SHARE
+            let has_most = 2 * sizes[&(class, source)] > classes[&class];
+            if !by_list {
+                return draw(self.domains[index as usize], bag) < SUBSET_SHARE;
+            }
+            if self.names.word(class) == "dga" {
+                return bag == 0 || draw(u64::from(family), bag) < SUBSET_SHARE;
+            }
+            match (has_most, bag) {
+                (true, 0) => false,
+                (true, _) => draw(self.domains[index as usize], bag) < SUBSET_SHARE,
+                (false, _) => draw(u64::from(source), bag) < SUBSET_SHARE,
+            }
         };
         chosen.iter().copied().filter(|&index| is_in(index)).collect()
     }
