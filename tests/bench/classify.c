@@ -71,11 +71,23 @@ static void add(enum subject subject, int64_t cpu, size_t calls) {
     of->cpu[of->rounds++] = (double)cpu / (double)calls;
 }
 
-/* The warm names: real ones, all of them in the cache after the first round. */
+/* Real names that the cache holds. Of the warm ones a few share a place in it with another and are never found: they are
+ * left out, as each would cost a call of the model. */
 static double cached_block(const mlb_engine *engine, size_t calls) {
+    const struct name *held[WARM];
+    size_t count = 0;
+    for (size_t at = 0; at < WARM; at++)
+        classify(engine, real_name(at));
+    for (size_t at = 0; at < WARM; at++)
+        if (classify(engine, real_name(at)).flags & MLB_FLAG_CACHED)
+            held[count++] = real_name(at);
+    if (count < WARM * 9 / 10)
+        die("the cache holds only %zu of %d names", count, WARM);
+    for (size_t at = 0; at < count; at++) /* those that another has just put out */
+        classify(engine, held[at]);
     int64_t start = thread_cpu_ns();
-    for (size_t call = 0; call < calls; call++)
-        classify(engine, real_name(call % WARM));
+    for (size_t call = 0, at = 0; call < calls; call++, at = at + 1 < count ? at + 1 : 0)
+        classify(engine, held[at]);
     return (double)(thread_cpu_ns() - start) / (double)calls;
 }
 
@@ -294,8 +306,6 @@ int main(int count, char **arguments) {
             encode_codepoints();
         compare_scores();
     }
-    cached_block(plain, WARM * 2);
-    cached_block(events, WARM * 2);
     for (int round = 0; round < ROUNDS; round++) {
         int64_t start = thread_cpu_ns();
         for (int call = 0; call < NOTHING_CALLS; call++)
