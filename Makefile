@@ -67,8 +67,10 @@ test-long: static
 	bindings/coredns/test.sh --long
 	tests/fuzz/run
 
+# CORPUS=FILE: names with labels, to compare other detectors on.
 bench: all
-	tests/bench/run
+	$(CARGO) build --release --locked --example encode
+	tests/bench/run $(if $(CORPUS),--corpus $(CORPUS))
 	$(CARGO) test --release --locked --test elastic_rates -- --ignored --nocapture --test-threads 1
 
 fuzz: all

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy
 
 from encode import codepoints_16x16
+from metrics import auc
 from network2020 import forward, read_weights
 
 
@@ -46,13 +47,6 @@ def score(names, network):
     weights = read_weights(network)
     images = numpy.stack([codepoints_16x16(name) for name in names])
     return numpy.concatenate([forward(weights, part) for part in numpy.array_split(images, len(names) // 1000 + 1)])
-
-
-def auc(benign, malicious):
-    """The share of pairs (benign, malicious) that the scores put in the right order; equal scores count half."""
-    benign = numpy.sort(benign)
-    below = numpy.searchsorted(benign, malicious, "left") + numpy.searchsorted(benign, malicious, "right")
-    return below.mean() / 2 / len(benign)
 
 
 def share(flags):

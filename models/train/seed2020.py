@@ -166,4 +166,5 @@ def describe(network, data, seed, files):
     }
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,7 @@
 use super::files::{DICTIONARY, Files, NETWORK};
 use super::fused::Fused;
 use super::manifest::NgramFieldsSpec;
-use super::ngram::{self, DENSE, Dictionary, MAX_ROWS, POOLS, Parts};
+use super::ngram::{DENSE, Dictionary, Inputs, MAX_ROWS, POOLS};
 use super::tract::{Input, InputType, Network};
 use super::{Built, EngineChoice, Explanation, Failure, Scorer, explain, kernel, onnx};
 use crate::error::{Error, Result};
@@ -122,35 +122,13 @@ impl TractScorer {
 
 impl Scorer for TractScorer {
     fn raw_score(&self, name: &Name) -> std::result::Result<f32, Failure> {
-        const LONGEST: usize = 128;
-        const { assert!(MAX_ROWS[0] <= LONGEST && MAX_ROWS[1] <= LONGEST && MAX_ROWS[2] <= LONGEST) };
         let mut buffer = [0; MAX_WIRE];
-        let parts = Parts::of(name.dotted(&mut buffer));
-        let mut lists = [[0_i64; LONGEST]; POOLS];
-        let mut counts = [0_usize; POOLS];
-        ngram::visit(&parts, &mut |pool: usize, key: u64, _: usize, _: usize| {
-            let row = self.dictionary.row(ngram::hash(key));
-            let (Some(list), Some(count), Some(&most)) =
-                (lists.get_mut(pool), counts.get_mut(pool), MAX_ROWS.get(pool))
-            else {
-                return;
-            };
-            if row == 0 || *count == most {
-                return;
-            }
-            if let Some(slot) = list.get_mut(*count) {
-                *slot = i64::from(row);
-                *count += 1;
-            }
-        });
-        let inverse = counts.map(|count| 1.0 / count.max(1) as f32);
-        let dense = ngram::dense(&parts);
-        let [core, sub, word] = &lists;
-        let [_, _, words] = MAX_ROWS;
+        let Inputs { core, sub, word, inverse, dense } =
+            Inputs::of(&self.dictionary, name.dotted(&mut buffer));
         let inputs = [
-            Input::I64(core),
-            Input::I64(sub),
-            Input::I64(word.get(..words).unwrap_or(&[])),
+            Input::I64(&core),
+            Input::I64(&sub),
+            Input::I64(&word),
             Input::F32(&inverse),
             Input::F32(&dense),
         ];
@@ -308,7 +286,7 @@ mod tests {
         let mut short = Dictionary::parse(&dictionary).unwrap();
         assert!(load_fused(&short, &files).is_ok());
         // One of another model: it numbers other rows.
-        let mut builder = ngram::Builder::default();
+        let mut builder = super::super::ngram::Builder::default();
         builder.add(1);
         short = builder.build().unwrap().0;
         assert!(load_fused(&short, &files).err().unwrap().contains("rows"));

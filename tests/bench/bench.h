@@ -32,8 +32,7 @@ double quantile(double *values, size_t count, double share);
 void read_names(const char *path);
 size_t name_count(void);
 const struct name *real_name(size_t number);
-/* A name that nobody asked before, by its number (below 26^4): one real name's first label and four letters before another
- * real name. */
+/* A name that nobody asked before, by its number (below 26^4): four letters before a real name. */
 struct name fresh_name(size_t number);
 
 /* Settings as keys and values in turn, NULL at the end. */

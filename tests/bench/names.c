@@ -1,4 +1,5 @@
 /* Names, and engines to ask; apart from bench.c, so that a program that loads the library itself is not linked to it. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,13 +35,11 @@ size_t name_count(void) { return count; }
 const struct name *real_name(size_t number) { return &names[number % count]; }
 
 struct name fresh_name(size_t number) {
-    const struct name *first = real_name(number), *second = real_name(number + number / count * 7 + 1);
-    size_t label = strcspn(first->text, ".");
-    if (label + strcspn(second->text, ".") > 59)
-        label = 0;
+    const struct name *real = real_name(number);
+    bool room = strcspn(real->text, ".") + 4 <= 63; /* a label's length */
     struct name made;
-    made.length = (uint16_t)snprintf(made.text, sizeof made.text, "%.*s%c%c%c%c%s", (int)label, first->text, 'a' + (int)(number % 26), 'a' + (int)(number / 26 % 26),
-                                     'a' + (int)(number / 676 % 26), 'a' + (int)(number / 17576 % 26), second->text);
+    made.length = (uint16_t)snprintf(made.text, sizeof made.text, "%c%c%c%c%s%s", 'a' + (int)(number % 26), 'a' + (int)(number / 26 % 26), 'a' + (int)(number / 676 % 26),
+                                     'a' + (int)(number / 17576 % 26), room ? "" : ".", real->text);
     return made;
 }
 

@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "bench.h"
 
@@ -22,12 +23,15 @@ enum {
     SET_GRAPH_OPTIMIZATION = 23,
     SET_INTRA_THREADS = 24,
     SET_INTER_THREADS = 25,
+    INPUT_COUNT = 30,
+    OUTPUT_COUNT = 31,
     INPUT_TYPE_INFO = 33,
     OUTPUT_TYPE_INFO = 34,
     INPUT_NAME = 36,
     OUTPUT_NAME = 37,
     TENSOR_WITH_DATA = 49,
     CAST_TYPE_INFO = 55,
+    ELEMENT_TYPE = 60,
     DIMENSIONS_COUNT = 61,
     DIMENSIONS = 62,
     CPU_MEMORY_INFO = 69,
@@ -39,14 +43,17 @@ struct base {
     const char *(*get_version)(void);
 };
 
-enum { API_VERSION = 11, MOST_NUMBERS = 1 << 16, MOST_DIMENSIONS = 8, FLOAT = 1, ALL_OPTIMIZATIONS = 99 };
+enum { API_VERSION = 11, MOST_INPUTS = 8, MOST_DIMENSIONS = 8, MOST_BYTES = 1 << 16, FLOAT = 1, INT64 = 7, ALL_OPTIMIZATIONS = 99 };
 
 static function *const *table;
 static const struct base *base;
-static OrtObject *session, *input, *output;
-static char *input_name, *output_name;
-static float input_numbers[MOST_NUMBERS], output_numbers[MOST_NUMBERS];
-static size_t input_count;
+static OrtObject *session, *inputs[MOST_INPUTS], *output;
+static char *input_names[MOST_INPUTS], *output_name;
+static union {
+    int64_t aligned;
+    char bytes[MOST_BYTES];
+} input_memory, output_memory;
+static size_t input_count, input_bytes;
 
 /* The function at a place of the table, as a function of these arguments; ends the program if it reports an error. */
 #define CALL(place, types, ...) check(((OrtStatus *(*)types)table[place])(__VA_ARGS__), #place)
@@ -56,27 +63,32 @@ static void check(OrtStatus *status, const char *what) {
         die("ONNX Runtime: %s: %s", what, ((const char *(*)(OrtStatus *))table[GET_ERROR_MESSAGE])(status));
 }
 
-/* Binds an input or output of any shape (unknown dimensions: 1) to memory of ours. */
-static OrtObject *bind(int type_info, float *numbers, size_t *count, OrtObject *memory) {
+/* Binds an input or output of any shape (unknown dimensions: 1) to memory of ours, from `used` bytes on, and adds its bytes
+ * to them. */
+static OrtObject *bind(int type_info, size_t number, char *bytes, size_t *used, OrtObject *memory) {
     OrtObject *type, *value;
     const OrtObject *tensor;
     size_t dimensions;
+    int element;
     int64_t shape[MOST_DIMENSIONS];
-    CALL(type_info, (OrtObject *, size_t, OrtObject **), session, 0, &type);
+    CALL(type_info, (OrtObject *, size_t, OrtObject **), session, number, &type);
     CALL(CAST_TYPE_INFO, (OrtObject *, const OrtObject **), type, &tensor);
+    CALL(ELEMENT_TYPE, (const OrtObject *, int *), tensor, &element);
+    if (element != FLOAT && element != INT64)
+        die("ONNX Runtime: an input or output of type %d", element);
     CALL(DIMENSIONS_COUNT, (const OrtObject *, size_t *), tensor, &dimensions);
     if (dimensions > MOST_DIMENSIONS)
         die("ONNX Runtime: %zu dimensions", dimensions);
     CALL(DIMENSIONS, (const OrtObject *, int64_t *, size_t), tensor, shape, dimensions);
-    *count = 1;
+    size_t width = element == FLOAT ? sizeof(float) : sizeof(int64_t), size = width;
     for (size_t at = 0; at < dimensions; at++) {
         shape[at] = shape[at] < 1 ? 1 : shape[at];
-        *count *= (size_t)shape[at];
+        size *= (size_t)shape[at];
     }
-    if (*count > MOST_NUMBERS)
-        die("ONNX Runtime: an input of %zu numbers", *count);
-    CALL(TENSOR_WITH_DATA, (OrtObject *, void *, size_t, const int64_t *, size_t, int, OrtObject **), memory, numbers, *count * sizeof *numbers, shape, dimensions, FLOAT,
-         &value);
+    if (*used % width != 0 || size > MOST_BYTES - *used)
+        die("ONNX Runtime: an input or output of %zu bytes, from byte %zu on", size, *used);
+    CALL(TENSOR_WITH_DATA, (OrtObject *, void *, size_t, const int64_t *, size_t, int, OrtObject **), memory, bytes + *used, size, shape, dimensions, element, &value);
+    *used += size;
     return value;
 }
 
@@ -92,7 +104,7 @@ void ort_open(const char *library, const char *model) {
     if (!table)
         die("%s: does not have version %d of the API", library, API_VERSION);
     OrtObject *environment, *options, *memory, *allocator;
-    size_t output_count;
+    size_t output_count, output_number, output_bytes = 0;
     CALL(CREATE_ENV, (int, const char *, OrtObject **), 3, "bench", &environment);
     CALL(CREATE_SESSION_OPTIONS, (OrtObject **), &options);
     CALL(SET_INTRA_THREADS, (OrtObject *, int), options, 1);
@@ -100,24 +112,36 @@ void ort_open(const char *library, const char *model) {
     CALL(SET_GRAPH_OPTIMIZATION, (OrtObject *, int), options, ALL_OPTIMIZATIONS);
     CALL(CREATE_SESSION, (OrtObject *, const char *, OrtObject *, OrtObject **), environment, model, options, &session);
     CALL(DEFAULT_ALLOCATOR, (OrtObject **), &allocator);
-    CALL(INPUT_NAME, (OrtObject *, size_t, OrtObject *, char **), session, 0, allocator, &input_name);
-    CALL(OUTPUT_NAME, (OrtObject *, size_t, OrtObject *, char **), session, 0, allocator, &output_name);
     CALL(CPU_MEMORY_INFO, (int, int, OrtObject **), 0, 0, &memory);
-    input = bind(INPUT_TYPE_INFO, input_numbers, &input_count, memory);
-    output = bind(OUTPUT_TYPE_INFO, output_numbers, &output_count, memory);
+    CALL(INPUT_COUNT, (OrtObject *, size_t *), session, &input_count);
+    if (input_count > MOST_INPUTS)
+        die("%s: %zu inputs", model, input_count);
+    for (size_t at = 0; at < input_count; at++) {
+        CALL(INPUT_NAME, (OrtObject *, size_t, OrtObject *, char **), session, at, allocator, &input_names[at]);
+        inputs[at] = bind(INPUT_TYPE_INFO, at, input_memory.bytes, &input_bytes, memory);
+    }
+    CALL(OUTPUT_COUNT, (OrtObject *, size_t *), session, &output_count);
+    for (output_number = 0; output_number < output_count; output_number++) {
+        CALL(OUTPUT_NAME, (OrtObject *, size_t, OrtObject *, char **), session, output_number, allocator, &output_name);
+        if (output_count == 1 || strcmp(output_name, "score") == 0)
+            break;
+    }
+    if (output_number == output_count)
+        die("%s: no output named score", model);
+    output = bind(OUTPUT_TYPE_INFO, output_number, output_memory.bytes, &output_bytes, memory);
 }
 
-float *ort_input(size_t *count) {
-    *count = input_count;
-    return input_numbers;
+void *ort_inputs(size_t *bytes) {
+    *bytes = input_bytes;
+    return input_memory.bytes;
 }
 
 float ort_run(void) {
-    const char *const input_names[] = {input_name}, *const output_names[] = {output_name};
-    const OrtObject *const inputs[] = {input};
-    CALL(RUN, (OrtObject *, void *, const char *const *, const OrtObject *const *, size_t, const char *const *, size_t, OrtObject **), session, NULL, input_names, inputs, 1,
-         output_names, 1, &output);
-    return output_numbers[0];
+    CALL(RUN, (OrtObject *, void *, char *const *, OrtObject *const *, size_t, char *const *, size_t, OrtObject **), session, NULL, input_names, inputs, input_count,
+         &output_name, 1, &output);
+    float score;
+    memcpy(&score, output_memory.bytes, sizeof score);
+    return score;
 }
 
 const char *ort_version(void) { return base->get_version(); }

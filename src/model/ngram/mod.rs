@@ -31,9 +31,11 @@
 //! **Dense numbers** ([`dense`]): fourteen, listed there.
 
 mod dictionary;
+mod inputs;
 pub mod net;
 
 pub use dictionary::{Builder, Dictionary};
+pub use inputs::Inputs;
 
 use crate::suffix::suffix_start;
 use std::sync::LazyLock;
