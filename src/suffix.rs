@@ -10,7 +10,7 @@ use std::collections::HashSet;
 /// The version of the suffix data. A test keeps it equal to what is compiled in.
 pub const SNAPSHOT: &str = "psl-2.1.247+shared-hosts-1";
 
-static SHARED_HOSTS: Lazy<HashSet<&'static [u8]>> = Lazy::new(|| {
+static SHARED_HOSTS: Lazy<HashSet<&'static [u8], ahash::RandomState>> = Lazy::new(|| {
     let lines = include_str!("shared-hosts.txt").lines();
     lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::as_bytes).collect()
 });

@@ -145,6 +145,8 @@ mod avx2 {
     };
 
     const LANES: usize = 8;
+    /// Inputs that are passed over together if all are zero: a pool without rows.
+    const GROUP: usize = 16;
     const SUMS: usize = BLOCK / LANES;
 
     #[inline]
@@ -160,10 +162,16 @@ mod avx2 {
         for (place, (out, bias)) in places.zip(blocks) {
             let mut even: [__m256; SUMS] = load(bias);
             let mut odd = [_mm256_setzero_ps(); SUMS];
-            for (inputs, rows) in x.as_chunks::<2>().0.iter().zip(weights.as_chunks::<2>().0) {
-                let ([first, second], [one, other]) = (inputs, rows);
-                add(&mut even, *first, &one.as_chunks::<BLOCK>().0[place / BLOCK]);
-                add(&mut odd, *second, &other.as_chunks::<BLOCK>().0[place / BLOCK]);
+            for (inputs, rows) in x.chunks(GROUP).zip(weights.chunks(GROUP)) {
+                if inputs.iter().all(|&input| input == 0.0) {
+                    continue;
+                }
+                for (inputs, rows) in inputs.as_chunks::<2>().0.iter().zip(rows.as_chunks::<2>().0)
+                {
+                    let ([first, second], [one, other]) = (inputs, rows);
+                    add(&mut even, *first, &one.as_chunks::<BLOCK>().0[place / BLOCK]);
+                    add(&mut odd, *second, &other.as_chunks::<BLOCK>().0[place / BLOCK]);
+                }
             }
             for (lane, out) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
                 // SAFETY: `out` is eight numbers long.
