@@ -27,7 +27,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use once_cell::sync::Lazy;
 use serde_json::json;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -143,7 +143,7 @@ impl Engine {
     /// [`Error::Model`] if the model fails on this name.
     pub fn score(&self, name: &Name) -> Result<f32> {
         let state = self.state.load();
-        Ok(state.entry(name)?.0.score)
+        Ok(state.scored(name)?.entry.score)
     }
 
     /// The verdict on a name with its reasons, as a JSON object. Records and counts nothing.
@@ -439,26 +439,31 @@ impl State {
         }
     }
 
-    /// The name's score from the cache or the model, and whether it was cached.
-    fn entry(&self, name: &Name) -> Result<(Entry, bool)> {
+    /// The name's score from the cache or the model.
+    #[inline]
+    fn scored(&self, name: &Name) -> Result<Scored> {
         if self.config.test_panic == Some(TestPanic::Score) {
             // Unwinds as a panic does, and like one it reaches the guard of the C ABI.
             std::panic::resume_unwind(Box::new("test.panic = score"));
         }
-        let hash = hash_of(name.wire(), None);
+        let hash = hash_of(name.wire());
         if let Some(entry) = self.cache.get(hash) {
-            return Ok((entry, true));
+            return Ok(Scored { entry, hash, cached: true });
         }
+        self.score_anew(name, hash)
+    }
+
+    fn score_anew(&self, name: &Name, hash: u64) -> Result<Scored> {
         let score = self.model.score(name)?;
         let entry = Entry::new(score, registered_start(name), self.model.fpr(score));
         self.cache.put(hash, entry);
         self.hub.stats.scored(score);
-        Ok((entry, false))
+        Ok(Scored { entry, hash, cached: false })
     }
 
     /// What the model and the thresholds say.
     fn judge(&self, rules: &Rules, name: &Name, client: Option<IpAddr>) -> Verdict {
-        let Ok((entry, cached)) = self.entry(name) else {
+        let Ok(Scored { entry, hash, cached }) = self.scored(name) else {
             return Verdict { flags: FLAG_FAIL_OPEN, ..Verdict::default() };
         };
         let mut verdict = self.policy.after_model(rules, name, entry.score, self.breaker.is_open());
@@ -467,17 +472,25 @@ impl State {
             verdict.flags |= FLAG_CACHED;
         }
         if verdict.source == Source::Model && rules.block <= 1.0 && self.breaker.is_on() {
-            let domain = name.wire().get(usize::from(entry.registered)..).unwrap_or(&[]);
-            let voter = hash_of(domain, client);
+            let domain = match entry.registered {
+                0 => hash,
+                start => hash_of(name.wire().get(usize::from(start)..).unwrap_or(&[])),
+            };
+            let voter = client.map_or(domain, |client| domain ^ HASHER.hash_one(client));
             if self.breaker.vote(voter, verdict.decision == Decision::Block) {
-                let limit = self.config.breaker_max_block_ratio;
-                let text = format!(
-                    "the breaker has opened: the model blocks more than breaker.max_block_ratio = {limit} of its decisions; its blocks pass until that ends"
-                );
-                self.hub.say(Level::Error, text);
+                self.say_breaker_opened();
             }
         }
         verdict
+    }
+
+    #[cold]
+    fn say_breaker_opened(&self) {
+        let limit = self.config.breaker_max_block_ratio;
+        let text = format!(
+            "the breaker has opened: the model blocks more than breaker.max_block_ratio = {limit} of its decisions; its blocks pass until that ends"
+        );
+        self.hub.say(Level::Error, text);
     }
 
     /// Makes the verdict an event, if it is one.
@@ -534,13 +547,18 @@ impl State {
     }
 }
 
-/// A hash of a wire-form name, which ends itself, and of a client if there is one.
-fn hash_of(wire: &[u8], client: Option<IpAddr>) -> u64 {
+/// A name's score, the hash of the name, and whether the score was cached.
+struct Scored {
+    entry: Entry,
+    hash: u64,
+    cached: bool,
+}
+
+/// A hash of a name's wire form, whose length is in itself.
+#[inline]
+fn hash_of(wire: &[u8]) -> u64 {
     let mut hasher = HASHER.build_hasher();
     hasher.write(wire);
-    if let Some(client) = client {
-        client.hash(&mut hasher);
-    }
     hasher.finish()
 }
 

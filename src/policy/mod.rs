@@ -210,6 +210,7 @@ impl Policy {
 
     /// What is decided without the model, if anything is: overrides, lists, skipped kinds of names.
     /// `now` gives milliseconds since 1970; it is asked only if an override expires.
+    #[inline]
     pub fn before_model(
         &self,
         rules: &Rules,
@@ -241,6 +242,7 @@ impl Policy {
     }
 
     /// What the model's score decides.
+    #[inline]
     pub fn after_model(
         &self,
         rules: &Rules,
@@ -310,6 +312,7 @@ impl Policy {
         }
     }
 
+    #[inline]
     fn is_skipped(&self, name: &Name) -> bool {
         if name.labels() < 2 {
             return true;
