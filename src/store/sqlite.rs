@@ -643,7 +643,7 @@ impl Database {
         let mut bytes = 0;
         while let Some(row) = rows.next()? {
             let event = event_row(row)?;
-            let mut source = Vec::with_capacity(1024);
+            let mut source = Vec::with_capacity(USUAL_DOCUMENT);
             write_document(&mut source, &event, host, namespace);
             bytes += source.len();
             if bytes > max_bytes && !documents.is_empty() {
@@ -950,6 +950,9 @@ fn insert_event(
     ])?;
     Ok(())
 }
+
+/// Bytes that hold nearly every document: one that has to grow costs a copy.
+const USUAL_DOCUMENT: usize = 1536;
 
 const SELECT_EVENT: &str = "SELECT e.row, e.opening, e.sequence, e.time, e.name, e.client, e.client_mode, e.qtype, e.score, e.label,
     e.decision, e.source, e.action, e.flags, e.sinkhole4, e.sinkhole6, e.model, e.vet, e.block, e.client_group, e.count,
