@@ -454,8 +454,14 @@ impl State {
     }
 
     fn score_anew(&self, name: &Name, hash: u64) -> Result<Scored> {
-        let score = self.model.score(name)?;
-        let entry = Entry::new(score, registered_start(name), self.model.fpr(score));
+        let mut buffer = [0; MAX_WIRE];
+        let dotted = name.dotted(&mut buffer);
+        let suffix = suffix::suffix_start(dotted);
+        let score = self.model.score_with_suffix(name, suffix)?;
+        // A label that begins at byte n of the dotted form has its length byte at byte n of the wire form.
+        let registered = suffix::registered_start(dotted, suffix);
+        let registered = registered.and_then(|start| u8::try_from(start).ok()).unwrap_or(0);
+        let entry = Entry::new(score, registered, self.model.fpr(score));
         self.cache.put(hash, entry);
         self.hub.stats.scored(score);
         Ok(Scored { entry, hash, cached: false })
@@ -568,15 +574,6 @@ fn canonical_address(address: IpAddr) -> IpAddr {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, IpAddr::V4),
         IpAddr::V4(_) => address,
     }
-}
-
-/// Where in the wire form the registered domain begins; 0: the whole name.
-fn registered_start(name: &Name) -> u8 {
-    let mut buffer = [0; MAX_WIRE];
-    let dotted = name.dotted(&mut buffer);
-    // A label that begins at byte n of the dotted form has its length byte at byte n of the wire form.
-    let start = suffix::registered_domain(dotted).map_or(0, |domain| dotted.len() - domain.len());
-    u8::try_from(start).unwrap_or(0)
 }
 
 fn load_model(config: &Config) -> Result<Arc<Model>> {

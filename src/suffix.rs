@@ -29,8 +29,12 @@ pub fn suffix_start(dotted: &[u8]) -> usize {
 /// The registered domain of a dotted lower-case name: its public suffix and one label more.
 /// `None` for a public suffix or a shared host itself.
 pub fn registered_domain(dotted: &[u8]) -> Option<&[u8]> {
-    let suffix = suffix_start(dotted);
-    if suffix == 0 { None } else { dotted.get(previous_label(dotted, suffix)..) }
+    dotted.get(registered_start(dotted, suffix_start(dotted))?..)
+}
+
+/// Where the registered domain of a name begins whose public suffix begins at `suffix`.
+pub fn registered_start(dotted: &[u8], suffix: usize) -> Option<usize> {
+    (suffix > 0).then(|| previous_label(dotted, suffix))
 }
 
 /// Where the label before position `at` (the first byte of a label) begins; 0 when there is none before.

@@ -110,7 +110,7 @@ impl TractScorer {
 }
 
 impl Scorer for TractScorer {
-    fn raw_score(&self, name: &Name) -> Result<f32, Failure> {
+    fn raw_score(&self, name: &Name, _suffix: usize) -> Result<f32, Failure> {
         let mut numbers = [0; MAX_LENGTH];
         let (plan, length) = self.encoder.encode(name, &mut numbers);
         self.run(plan, numbers.get(..length).unwrap_or(&[]))

@@ -40,7 +40,7 @@ impl TractScorer {
 }
 
 impl Scorer for TractScorer {
-    fn raw_score(&self, name: &Name) -> Result<f32, Failure> {
+    fn raw_score(&self, name: &Name, _suffix: usize) -> Result<f32, Failure> {
         self.network.run(0, &[Input::F32(&encode(name))])
     }
 

@@ -92,6 +92,6 @@ pub(super) fn explain(fused: &Fused, name: &[u8]) -> Explanation {
     };
     let sums = sums.into_iter().map(|((start, end, kind), part)| span(start, end, kind, part));
     let grams = grams.into_iter().map(|((start, end), part)| span(start, end, "n-gram", part));
-    let score = kernel::sigmoid(fused.logit(name));
+    let score = kernel::sigmoid(fused.logit(&parts));
     Explanation { score, method: METHOD, spans: sums.chain(grams).collect() }
 }

@@ -8,9 +8,9 @@
 use super::files::{DICTIONARY, Files, NETWORK};
 use super::fused::Fused;
 use super::manifest::NgramFieldsSpec;
-use super::ngram::{DENSE, Dictionary, Inputs, MAX_ROWS, POOLS};
+use super::ngram::{DENSE, Dictionary, Inputs, MAX_ROWS, POOLS, Parts};
 use super::tract::{Input, InputType, Network};
-use super::{Built, EngineChoice, Explanation, Failure, Scorer, explain, kernel, onnx};
+use super::{Built, EngineChoice, Explanation, Failure, Scorer, explain, kernel, onnx, suffix_of};
 use crate::error::{Error, Result};
 use crate::name::{MAX_WIRE, Name};
 use crate::suffix;
@@ -65,7 +65,7 @@ fn check_golden(fused: &Fused, golden: &[(String, f32)]) -> std::result::Result<
         let Ok(name) = Name::from_text(text.as_bytes()) else {
             return Err(format!("the golden name {text:?} is no domain name"));
         };
-        let score = fused_score(fused, &name);
+        let score = fused_score(fused, &name, suffix_of(&name));
         let near = (score - expected).abs() <= TOLERANCE;
         if !near {
             return Err(format!("the fused engine gives {score} for {text}, not {expected}"));
@@ -74,9 +74,9 @@ fn check_golden(fused: &Fused, golden: &[(String, f32)]) -> std::result::Result<
     Ok(())
 }
 
-fn fused_score(fused: &Fused, name: &Name) -> f32 {
+fn fused_score(fused: &Fused, name: &Name, suffix: usize) -> f32 {
     let mut buffer = [0; MAX_WIRE];
-    kernel::sigmoid(fused.logit(name.dotted(&mut buffer)))
+    kernel::sigmoid(fused.logit(&Parts::with_suffix(name.dotted(&mut buffer), suffix)))
 }
 
 struct FusedScorer {
@@ -84,8 +84,8 @@ struct FusedScorer {
 }
 
 impl Scorer for FusedScorer {
-    fn raw_score(&self, name: &Name) -> std::result::Result<f32, Failure> {
-        Ok(fused_score(&self.fused, name))
+    fn raw_score(&self, name: &Name, suffix: usize) -> std::result::Result<f32, Failure> {
+        Ok(fused_score(&self.fused, name, suffix))
     }
 
     fn engine(&self) -> &'static str {
@@ -121,7 +121,7 @@ impl TractScorer {
 }
 
 impl Scorer for TractScorer {
-    fn raw_score(&self, name: &Name) -> std::result::Result<f32, Failure> {
+    fn raw_score(&self, name: &Name, _suffix: usize) -> std::result::Result<f32, Failure> {
         let mut buffer = [0; MAX_WIRE];
         let Inputs { core, sub, word, inverse, dense } =
             Inputs::of(&self.dictionary, name.dotted(&mut buffer));
@@ -242,7 +242,8 @@ mod tests {
         let mut buffer = [0; MAX_WIRE];
         for name in drawn_names(5_000) {
             let dotted = name.dotted(&mut buffer);
-            let scores = [fused.logit(dotted), fused.portable_logit(dotted)].map(kernel::sigmoid);
+            let parts = Parts::of(dotted);
+            let scores = [fused.logit(&parts), fused.portable_logit(&parts)].map(kernel::sigmoid);
             assert!((scores[0] - scores[1]).abs() <= TOLERANCE, "{name}: {scores:?}");
         }
     }

@@ -54,18 +54,18 @@ impl Fused {
         Ok(Fused { dictionary, table, scale, net, fast: kernel::fast() })
     }
 
-    /// The logit of a dotted lower-case name.
-    pub(super) fn logit(&self, name: &[u8]) -> f32 {
+    /// The logit of a name.
+    pub(super) fn logit(&self, parts: &Parts<'_>) -> f32 {
         #[cfg(target_arch = "x86_64")]
         if self.fast {
             #[target_feature(enable = "avx2,fma")]
-            fn fast(fused: &Fused, name: &[u8]) -> f32 {
-                fused.logit_with::<true>(name)
+            fn fast(fused: &Fused, parts: &Parts<'_>) -> f32 {
+                fused.logit_with::<true>(parts)
             }
             // SAFETY: `fast` was set because the processor has AVX2 and FMA.
-            return unsafe { fast(self, name) };
+            return unsafe { fast(self, parts) };
         }
-        self.logit_with::<false>(name)
+        self.logit_with::<false>(parts)
     }
 
     /// The dictionary of its rows.
@@ -97,14 +97,13 @@ impl Fused {
 
     /// As [`Fused::logit`], as a processor without AVX2 computes it.
     #[cfg(test)]
-    pub(super) fn portable_logit(&self, name: &[u8]) -> f32 {
-        self.logit_with::<false>(name)
+    pub(super) fn portable_logit(&self, parts: &Parts<'_>) -> f32 {
+        self.logit_with::<false>(parts)
     }
 
     #[inline(always)]
-    fn logit_with<const FMA: bool>(&self, name: &[u8]) -> f32 {
-        let parts = Parts::of(name);
-        let x = self.inputs(&self.pools::<FMA>(&parts), &ngram::dense(&parts));
+    fn logit_with<const FMA: bool>(&self, parts: &Parts<'_>) -> f32 {
+        let x = self.inputs(&self.pools::<FMA>(parts), &ngram::dense(parts));
         self.net.forward::<FMA>(&x).logit
     }
 

@@ -82,8 +82,13 @@ pub struct Parts<'a> {
 impl<'a> Parts<'a> {
     /// Cuts a dotted lower-case name.
     pub fn of(name: &'a [u8]) -> Parts<'a> {
+        Parts::with_suffix(name, suffix_start(name))
+    }
+
+    /// Cuts a dotted lower-case name whose public suffix begins at byte `suffix` ([`suffix_start`]).
+    pub fn with_suffix(name: &'a [u8], suffix: usize) -> Parts<'a> {
         let labels = 1 + name.iter().filter(|&&byte| byte == b'.').count();
-        let mut cut = suffix_start(name);
+        let mut cut = suffix;
         if cut == 0 {
             cut = name.iter().position(|&byte| byte == b'.').map_or(0, |dot| dot + 1);
         }
