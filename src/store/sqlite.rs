@@ -605,26 +605,11 @@ impl Database {
         Ok(meta(&self.connection, "instance")?.unwrap_or_default())
     }
 
-    /// The oldest pending events whose count is final, as documents for the cluster.
+    /// The oldest pending events after a row whose count is final, as documents for the cluster.
     ///
     /// # Errors
     /// A [`Failure`].
     pub fn pending(
-        &self,
-        max_documents: usize,
-        max_bytes: usize,
-        now: i64,
-        host: &str,
-        namespace: &str,
-    ) -> Outcome<Vec<elastic::Document>> {
-        self.pending_after(i64::MIN, max_documents, max_bytes, now, host, namespace)
-    }
-
-    /// As [`Database::pending`], of the rows after this one.
-    ///
-    /// # Errors
-    /// A [`Failure`].
-    pub fn pending_after(
         &self,
         after: i64,
         max_documents: usize,
@@ -1580,8 +1565,11 @@ mod tests {
             Written { stored: 1, coalesced: 1 }
         );
         // Only what can no longer change may leave.
-        assert_eq!(database.pending(10, usize::MAX, 10_000, "h", "default").unwrap().len(), 0);
-        let documents = database.pending(10, usize::MAX, 10_003, "h", "default").unwrap();
+        assert_eq!(
+            database.pending(i64::MIN, 10, usize::MAX, 10_000, "h", "default").unwrap().len(),
+            0
+        );
+        let documents = database.pending(i64::MIN, 10, usize::MAX, 10_003, "h", "default").unwrap();
         assert_eq!(documents.len(), 2);
         let text = String::from_utf8(documents[0].source.clone()).unwrap();
         assert!(
@@ -1589,7 +1577,7 @@ mod tests {
             "{text}"
         );
         database.close_windows(20_001).unwrap();
-        let documents = database.pending(10, usize::MAX, 20_001, "h", "default").unwrap();
+        let documents = database.pending(i64::MIN, 10, usize::MAX, 20_001, "h", "default").unwrap();
         assert!(String::from_utf8_lossy(&documents[2].source).contains("\"dropped_before\":5"));
     }
 
@@ -1600,7 +1588,7 @@ mod tests {
         let events: Vec<Event> =
             (0..3).map(|n| event(&format!("n{n}.example"), n, Decision::Block)).collect();
         database.write(&events, 0, 0, &models()).unwrap();
-        let documents = database.pending(10, usize::MAX, 100, "h", "default").unwrap();
+        let documents = database.pending(i64::MIN, 10, usize::MAX, 100, "h", "default").unwrap();
         let settled = Settled {
             delivered: vec![documents[0].row],
             dead: vec![(documents[1].row, "no".to_owned())],
@@ -1637,7 +1625,7 @@ mod tests {
                 .unwrap();
             ids.extend(
                 database
-                    .pending(100, usize::MAX, 100, "h", "default")
+                    .pending(i64::MIN, 100, usize::MAX, 100, "h", "default")
                     .unwrap()
                     .into_iter()
                     .map(|document| document.id),

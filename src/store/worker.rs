@@ -440,7 +440,7 @@ impl<'a> Worker<'a> {
                 if closing {
                     database.close_windows(now_ms())?;
                 }
-                database.pending_after(
+                database.pending(
                     take.after,
                     take.max_documents,
                     take.max_bytes,

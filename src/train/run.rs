@@ -370,9 +370,8 @@ impl Setting<'_> {
             let name = format!("{stage} bag {}", copy + 1);
             jobs.push(Job::Bag { name, chosen: lesson.chosen.to_vec(), seed: seed + copy });
         }
-        for bag in 0..SUBSET_BAGS {
+        for (bag, chosen) in (0..).zip(self.subsets(lesson.chosen)) {
             let name = format!("{stage} bag of some lists {}", bag + 1);
-            let chosen = self.subset(lesson.chosen, bag);
             jobs.push(Job::Bag { name, chosen, seed: seed + 40 + bag });
         }
         let all = self.parallel(&jobs, |job| match job {
@@ -399,11 +398,11 @@ impl Setting<'_> {
         Ok(mean)
     }
 
-    /// The names that a teacher's bag of some lists learns from: those of some six of ten lists; names of the class `dga`, which
-    /// come from few lists, of some six of ten families. Of a list that has most of its class some six of ten
-    /// registered domains are taken, for without it the class would be missing. The first bag has
-    /// all DGA families and no such list. Where there are few lists, they count by registered domain.
-    fn subset(&self, chosen: &[u32], bag: u64) -> Vec<u32> {
+    /// The names that each of the teachers' bags of some lists learns from: those of some six of ten lists; names of the
+    /// class `dga`, which come from few lists, of some six of ten families. Of a list that has most of its class some six of
+    /// ten registered domains are taken, for without it the class would be missing. The first bag has all DGA families and
+    /// no such list. Where there are few lists, they count by registered domain.
+    fn subsets(&self, chosen: &[u32]) -> Vec<Vec<u32>> {
         let about = |index: u32| &self.names.about[index as usize];
         let mut sizes: HashMap<(u32, u32), usize> = HashMap::new();
         let mut classes: HashMap<u32, usize> = HashMap::new();
@@ -415,7 +414,7 @@ impl Setting<'_> {
             lists[usize::from(malicious)].insert(source);
         }
         let by_list = lists.iter().all(|lists| lists.len() >= FEW_LISTS);
-        let is_in = |index: u32| {
+        let is_in = |index: u32, bag: u64| {
             let About { class, family, source, .. } = *about(index);
             let has_most = 2 * sizes[&(class, source)] > classes[&class];
             if !by_list {
@@ -430,7 +429,8 @@ impl Setting<'_> {
                 (false, _) => draw(u64::from(source), bag) < SUBSET_SHARE,
             }
         };
-        chosen.iter().copied().filter(|&index| is_in(index)).collect()
+        let of_bag = |bag| chosen.iter().copied().filter(|&index| is_in(index, bag)).collect();
+        (0..SUBSET_BAGS).map(of_bag).collect()
     }
 
     /// Does jobs on as many threads as the run may use; the results stand in the jobs' order.
