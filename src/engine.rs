@@ -13,7 +13,7 @@ use crate::name::{MAX_WIRE, Name};
 use crate::policy::breaker::Breaker;
 use crate::policy::lists::Fingerprint;
 use crate::policy::overrides::{Override, Overrides};
-use crate::policy::{Policy, ReadLists, Rules};
+use crate::policy::{self, Policy, ReadLists, Rules};
 use crate::stats::{self, Fate, Snapshot};
 use crate::store::event::{Event, Privacy, now_ms};
 use crate::store::{Hub, HubSettings, Level, Subscriber, sqlite};
@@ -167,7 +167,6 @@ impl Engine {
                 (verdict, Some(explanation))
             }
         };
-        let threshold = |value: f32| (value <= 1.0).then_some(value);
         let mut buffer = [0; MAX_WIRE];
         let dotted = name.dotted(&mut buffer);
         let registered = suffix::registered_domain(dotted).map(String::from_utf8_lossy);
@@ -188,7 +187,7 @@ impl Engine {
             "action": verdict.action,
             "flags": flags,
             "fpr": explanation.as_ref().map(|explanation| state.model.fpr(explanation.score)).filter(|&rate| rate > 0.0),
-            "thresholds": { "vet": threshold(rules.vet), "block": threshold(rules.block) },
+            "thresholds": { "vet": policy::set(rules.vet), "block": policy::set(rules.block) },
             "model": {
                 "name": state.model.name(),
                 "version": state.model.version(),

@@ -55,8 +55,8 @@ pub struct VerdictRecord<'a> {
     pub sinkhole6: Option<Ipv6Addr>,
     /// The model that ran.
     pub model: Option<ModelRecord<'a>>,
-    /// The thresholds vet and block that counted for this client, if the model had any.
-    pub thresholds: Option<(f32, f32)>,
+    /// The thresholds vet and block that counted for this client, as far as there are any.
+    pub thresholds: (Option<f32>, Option<f32>),
     /// How many questions this event stands for.
     pub count: u64,
     /// `FLAG_*` bits of the verdict.
@@ -160,12 +160,15 @@ fn reason_of_model(json: &mut Json<'_>, record: &VerdictRecord<'_>) {
         return;
     };
     json.raw("\"score ").float(score);
-    if let Some((vet, block)) = record.thresholds {
-        match record.decision {
-            Decision::Block => json.raw(" >= block ").float(block),
-            Decision::Vet => json.raw(" >= vet ").float(vet),
-            Decision::Allow => json.raw(" < vet ").float(vet),
-        };
+    let (vet, block) = record.thresholds;
+    let (relation, threshold) = match record.decision {
+        Decision::Block => (" >= block ", block),
+        Decision::Vet => (" >= vet ", vet),
+        Decision::Allow if vet.is_some() => (" < vet ", vet),
+        Decision::Allow => (" < block ", block),
+    };
+    if let Some(threshold) = threshold {
+        json.raw(relation).float(threshold);
     }
     if let Some(model) = record.model {
         json.raw(" (model ").inside(model.name).raw(" ").inside(model.version).raw(")");
@@ -244,8 +247,16 @@ fn own(json: &mut Json<'_>, record: &VerdictRecord<'_>) {
     }
     json.raw(",\"source\":").string(record.source.as_str());
     json.raw(",\"action\":").string(record.action.as_str());
-    if let Some((vet, block)) = record.thresholds {
-        json.raw(",\"threshold\":{\"vet\":").float(vet).raw(",\"block\":").float(block).raw("}");
+    let (vet, block) = record.thresholds;
+    let mut before = ",\"threshold\":{";
+    for (key, threshold) in [("\"vet\":", vet), ("\"block\":", block)] {
+        if let Some(threshold) = threshold {
+            json.raw(before).raw(key).float(threshold);
+            before = ",";
+        }
+    }
+    if before == "," {
+        json.raw("}");
     }
     if let Some(model) = record.model {
         json.raw(",\"model\":{\"name\":").string(model.name).raw(",\"version\":");
@@ -556,7 +567,7 @@ mod tests {
                 version: "2026.11.1",
                 sha: 0x3f9a_1c22_0000_0001,
             }),
-            thresholds: Some((0.5, 0.99)),
+            thresholds: (Some(0.5), Some(0.99)),
             count: 3,
             flags: FLAG_CACHED,
             group: None,
@@ -624,7 +635,7 @@ mod tests {
             source: Source::Allowlist,
             action: Action::Pass,
             model: None,
-            thresholds: None,
+            thresholds: (None, None),
             ..blocked()
         };
         let document = parsed(&bare);
@@ -649,6 +660,28 @@ mod tests {
         assert_eq!(document["dns"]["question"]["type"], "TYPE65280");
         assert_eq!(document["event"]["type"], json!(["protocol", "allowed"]));
         assert_eq!(document["event"]["kind"], "event");
+    }
+
+    #[test]
+    fn a_threshold_that_is_not_set_is_left_out() {
+        let of = |decision, thresholds| {
+            let record = VerdictRecord { decision, thresholds, ..blocked() };
+            let document = parsed(&record);
+            let reason = document["event"]["reason"].as_str().unwrap_or_default().to_owned();
+            (document["mlbridge"]["threshold"].clone(), reason)
+        };
+        let (threshold, reason) = of(Decision::Block, (None, Some(0.9)));
+        assert_eq!(threshold, json!({"block": 0.9}));
+        assert!(reason.contains(">= block 0.9"), "{reason}");
+        let (threshold, reason) = of(Decision::Allow, (None, Some(0.9)));
+        assert_eq!(threshold, json!({"block": 0.9}));
+        assert!(reason.contains("< block 0.9"), "{reason}");
+        let (threshold, reason) = of(Decision::Vet, (Some(0.5), None));
+        assert_eq!(threshold, json!({"vet": 0.5}));
+        assert!(reason.contains(">= vet 0.5"), "{reason}");
+        let (threshold, reason) = of(Decision::Allow, (None, None));
+        assert_eq!(threshold, Value::Null);
+        assert!(!reason.contains('<'), "{reason}");
     }
 
     #[test]

@@ -44,6 +44,11 @@ pub struct Rules {
 /// A score that no name reaches: the threshold of what never happens.
 pub const NEVER: f32 = 2.0;
 
+/// The threshold, unless it is [`NEVER`].
+pub fn set(threshold: f32) -> Option<f32> {
+    (threshold < NEVER).then_some(threshold)
+}
+
 /// Lists read from files, shared between policies made of the same files.
 #[derive(Debug, Clone)]
 pub struct ReadLists {

@@ -11,6 +11,7 @@ use crate::elastic;
 use crate::elastic::document::{self, ModelRecord, VerdictRecord};
 use crate::error::{Error, Result};
 use crate::name::{MAX_WIRE, Name};
+use crate::policy;
 use crate::policy::overrides::{Class, Override, Scope};
 use crate::store::event::{Client, Event};
 use crate::verdict::{Action, Decision, Label, Source};
@@ -1043,7 +1044,7 @@ fn write_document(out: &mut Vec<u8>, event: &EventRow, host: &str, namespace: &s
         sinkhole4: event.sinkhole4,
         sinkhole6: event.sinkhole6,
         model: event.score.map(|_| ModelRecord { name, version, sha: *sha }),
-        thresholds: (vet <= 1.0 || block <= 1.0).then_some((vet, block)),
+        thresholds: (policy::set(vet), policy::set(block)),
         count: event.count,
         flags: event.flags,
         group: event.group.as_deref(),

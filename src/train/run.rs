@@ -38,6 +38,9 @@ const SUBSET_BAGS: u64 = 6;
 const SUBSET_SHARE: u64 = 60;
 /// With fewer lists of one label than this, bags differ by registered domain.
 const FEW_LISTS: usize = 8;
+/// The stages: without the validation names, to choose and calibrate; with all names, to ship.
+const SELECT: &str = "select";
+const FINAL: &str = "final";
 const BAG_EPOCHS: u32 = 2;
 const CONV_EPOCHS: u32 = 3;
 /// Rows at most, so that table and dictionary stay within 2.5 MiB.
@@ -107,7 +110,7 @@ pub struct Outcome {
     pub collisions: u64,
     /// False-positive rates by logit.
     pub calibration: calibrate::Table,
-    /// How the nets learnt, in the order in which they finished their epochs within each stage.
+    /// How the nets learnt, by stage, net and epoch.
     pub history: Vec<Epoch>,
     /// Names trained on.
     pub trained: usize,
@@ -219,8 +222,11 @@ pub fn run(
         history: Mutex::default(),
     };
 
-    let first = setting.stage("select", &training, &validation, false)?;
-    let last = setting.stage("final", &all, &[], true)?;
+    let first = setting.stage(SELECT, &training, &validation, false)?;
+    let last = setting.stage(FINAL, &all, &[], true)?;
+    // Threads end in any order; the same run is to give the same manifest.
+    let mut history = setting.history.into_inner().unwrap_or_else(PoisonError::into_inner);
+    history.sort_by_key(|epoch| (epoch.net.starts_with(FINAL), epoch.net.clone(), epoch.epoch));
     let table = calibrate::Table::new(&metrics::sorted(last.unseen.iter().copied()))?;
     Ok(Outcome {
         dictionary: last.dictionary,
@@ -229,7 +235,7 @@ pub fn run(
         selected: (first.dictionary, first.weights),
         collisions: last.collisions,
         calibration: table,
-        history: setting.history.into_inner().unwrap_or_else(PoisonError::into_inner),
+        history,
         trained: all.len(),
         validation,
     })

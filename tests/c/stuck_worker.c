@@ -4,6 +4,8 @@
 #include "common.h"
 
 #define QUEUE 1024
+/* What the worker may have taken out of the queue while it waits for the database: its largest transaction. */
+#define BATCH 4096
 
 static volatile bool over;
 
@@ -23,16 +25,19 @@ int main(void) {
     struct sql_shell other = sql_open(state);
     sql_do(&other, "BEGIN EXCLUSIVE;");
     pthread_t thread = run_thread(ask_on, engine);
-    int asked = rounds(40000) < 10 * QUEUE ? 10 * QUEUE : rounds(40000);
+    int asked = rounds(40000) < 4 * (BATCH + QUEUE) ? 4 * (BATCH + QUEUE) : rounds(40000);
     ask_many(engine, "stuck", 0, asked);
     mlb_status status = mlb_flush(engine, 500);
     EXPECT(status == MLB_E_TIMEOUT || status == MLB_E_BUSY, "flush while the database is locked: %s", mlb_strerror((int)status));
-    mlb_verdict verdict = ask(engine, "one-more.example.net");
+    /* The worker tries again each second and may just have made room; but only until its batch is full. */
+    mlb_verdict verdict = {0};
+    for (int number = 0; number <= BATCH + QUEUE && !(verdict.flags & MLB_FLAG_DROPPED); number++)
+        verdict = ask(engine, "one-more.example.net");
     EXPECT(verdict.flags & MLB_FLAG_DROPPED && verdict.score > 0, "flags %x: the loss is not told", verdict.flags);
     over = true;
     join_thread(thread);
     mlb_stats stats = stats_of(engine);
-    EXPECT(stats.dropped_queue >= (uint64_t)asked - 2 * QUEUE, "%llu events are counted as lost", (unsigned long long)stats.dropped_queue);
+    EXPECT(stats.dropped_queue >= (uint64_t)asked - (BATCH + QUEUE), "%llu events are counted as lost", (unsigned long long)stats.dropped_queue);
     expect_ledger(engine);
 
     sql_do(&other, "ROLLBACK;");

@@ -63,7 +63,7 @@ pub fn verdict_at(
         sinkhole4: None,
         sinkhole6: None,
         model: Some(ModelRecord { name: "fields", version: "1", sha: 1 }),
-        thresholds: Some((0.5, 0.99)),
+        thresholds: (Some(0.5), Some(0.99)),
         count: 1,
         flags: 0,
         group: None,
