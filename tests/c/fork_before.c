@@ -79,7 +79,9 @@ static void daemonise(const char *folder) {
 /* A configuration check: init and free, nothing else. */
 static void check_only(const char *folder) {
     mkdir(folder, 0700);
-    int threads = count_threads(), descriptors = count_descriptors();
+    const int threads = 1;
+    EXPECT(wait_for_threads(threads), "%d threads are left of earlier engines", count_threads() - threads);
+    int descriptors = count_descriptors();
     mlb_engine *engine = init(SETTINGS("state_dir", format_path("%s/state", folder), "instance", "check"));
     EXPECT(count_threads() == threads, "init starts a thread");
     EXPECT(count_files(folder) == 0, "init writes");

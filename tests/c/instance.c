@@ -89,7 +89,8 @@ static void failed_reload(void) {
 }
 
 static void at_rest(void) {
-    int threads = count_threads();
+    const int threads = 1;
+    EXPECT(wait_for_threads(threads), "%d threads are left of earlier engines", count_threads() - threads);
     mlb_engine *engine = init(with("rest", list_a));
     ask_many(engine, "rest", 0, 100);
     mlb_free(engine);
