@@ -150,7 +150,8 @@ class Server(ABC):
         return counted
 
     def mlbridge(self, *arguments: str) -> str:
-        """Runs the command line on this server's settings."""
+        """Runs the command line on this server's settings, once its store is there."""
+        wait_until(self.store.is_made, lambda: f"{self.name} makes no store:\n{self.log()}")
         command = [str(self.build.command), "--config", str(self.settings_file), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"

@@ -32,14 +32,22 @@ class Store:
     def __init__(self, state_dir: Path) -> None:
         self._database = state_dir / "mlbridge.db"
 
+    def is_made(self) -> bool:
+        """Whether the server's first event has made it."""
+        if not self._database.exists():
+            return False
+        connection = sqlite3.connect(f"file:{self._database}?mode=ro", uri=True, timeout=10)
+        try:
+            return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'event'").fetchone())
+        finally:
+            connection.close()
+
     def events(self, name: str | None = None) -> list[Event]:
         """All rows, or those of one name, oldest first; nothing if there is no table yet."""
-        if not self._database.exists():
+        if not self.is_made():
             return []
         connection = sqlite3.connect(f"file:{self._database}?mode=ro", uri=True, timeout=10)
         try:
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'event'").fetchone():
-                return []
             rows = connection.execute(
                 "SELECT name, client, qtype, decision, action, source, count FROM event ORDER BY row"
             ).fetchall()
