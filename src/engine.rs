@@ -57,6 +57,8 @@ struct State {
     records: bool,
     /// Whether the worker has something to watch or to write.
     needs_worker: bool,
+    /// Whether the next call panics: `test.panic = score`.
+    panics: bool,
 }
 
 /// A loaded model, a policy and a store. Any thread may use it.
@@ -84,6 +86,7 @@ impl Engine {
 
     /// What is decided about a name, for a client if known. The question type is recorded; it decides nothing.
     /// A failure inside is allow and pass, flagged and counted.
+    #[inline(always)]
     pub fn classify(&self, name: &Name, client: Option<IpAddr>, qtype: u16) -> Verdict {
         let ticket = stats::ticket();
         let is_timed = ticket.turn.is_multiple_of(TIMED);
@@ -416,6 +419,7 @@ impl State {
         Ok(State {
             privacy: Arc::new(Privacy::new(&config)?),
             model_id: model.id(),
+            panics: config.test_panic == Some(TestPanic::Score),
             config: Arc::new(config),
             model,
             cache,
@@ -441,7 +445,7 @@ impl State {
     /// The name's score from the cache or the model.
     #[inline]
     fn scored(&self, name: &Name) -> Result<Scored> {
-        if self.config.test_panic == Some(TestPanic::Score) {
+        if self.panics {
             // Unwinds as a panic does, and like one it reaches the guard of the C ABI.
             std::panic::resume_unwind(Box::new("test.panic = score"));
         }
@@ -467,6 +471,7 @@ impl State {
     }
 
     /// What the model and the thresholds say.
+    #[inline(always)]
     fn judge(&self, rules: &Rules, name: &Name, client: Option<IpAddr>) -> Verdict {
         let Ok(Scored { entry, hash, cached }) = self.scored(name) else {
             return Verdict { flags: FLAG_FAIL_OPEN, ..Verdict::default() };

@@ -22,14 +22,15 @@ pub const MAX_TEXT: usize = 4096;
 /// A canonical domain name.
 #[derive(Clone, Copy)]
 pub struct Name {
-    len: u8,
+    /// Where the root label stands: the wire form is a byte longer. So the root is all zero, and quickly made.
+    end: u8,
     labels: u8,
     wire: [u8; MAX_WIRE],
 }
 
 impl Name {
     /// The root.
-    pub const ROOT: Name = Name { len: 1, labels: 0, wire: [0; MAX_WIRE] };
+    pub const ROOT: Name = Name { end: 0, labels: 0, wire: [0; MAX_WIRE] };
 
     /// Reads a name from text.
     ///
@@ -100,8 +101,7 @@ impl Name {
         if at != bytes.len() {
             return Err(Error::Name("bytes after the root label"));
         }
-        self.len = u8::try_from(at).map_err(|_| Error::Name("over 255 bytes in wire form"))?;
-        Ok(())
+        self.end_at(at - 1)
     }
 
     /// Text of ASCII without an escape, nearly every one: copied and lowered at once, then cut at its dots. False for any
@@ -132,7 +132,7 @@ impl Name {
             }
         }
         self.close_label(start, end)?;
-        self.len = u8::try_from(end + 1).map_err(|_| Error::Name("over 255 bytes in wire form"))?;
+        self.end_at(end)?;
         Ok(true)
     }
 
@@ -164,7 +164,11 @@ impl Name {
             let mut root = label_start;
             self.push(&mut root, 0)?;
         }
-        self.len = u8::try_from(at).map_err(|_| Error::Name("over 255 bytes in wire form"))?;
+        self.end_at(at - 1)
+    }
+
+    fn end_at(&mut self, end: usize) -> Result<()> {
+        self.end = u8::try_from(end).map_err(|_| Error::Name("over 255 bytes in wire form"))?;
         Ok(())
     }
 
@@ -194,7 +198,7 @@ impl Name {
 
     /// The canonical wire form, root label included.
     pub fn wire(&self) -> &[u8] {
-        self.wire.get(..usize::from(self.len)).unwrap_or(&[])
+        self.wire.get(..=usize::from(self.end)).unwrap_or(&[])
     }
 
     /// How many labels the name has; the root has none.
@@ -212,7 +216,7 @@ impl Name {
     pub fn dotted<'a>(&self, buffer: &'a mut [u8; MAX_WIRE]) -> &'a [u8] {
         *buffer = self.wire;
         let mut at = 0_usize;
-        let end = usize::from(self.len).saturating_sub(1);
+        let end = usize::from(self.end);
         while at < end {
             let Some(slot) = buffer.get_mut(at) else { break };
             let length = usize::from(*slot);

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::stats::Snapshot;
-use crate::verdict::Verdict;
+use crate::verdict::{Action, Verdict};
 
 /// Version of the ABI that this header describes; compare it with mlb_abi_version() and refuse on a mismatch.
 pub const MLB_ABI_VERSION: u32 = 1;
@@ -184,6 +184,9 @@ impl From<Verdict> for mlb_verdict {
             fpr,
             model,
         } = verdict;
+        // Only with this action are there any; to look at them costs a cached call four nanoseconds.
+        let (sinkhole4, sinkhole6) =
+            if action == Action::Sinkhole { (sinkhole4, sinkhole6) } else { (None, None) };
         mlb_verdict {
             score,
             label: label as u8,
