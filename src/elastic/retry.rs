@@ -267,7 +267,8 @@ impl Sender {
             status => self.judge_refusal(sent, bytes, node, status, &answer.body),
         };
         match (decision.wait, retry_after(answer, now)) {
-            (Wait::Backoff { .. }, Some(asked)) => {
+            // No time, or a date that is over, asks for nothing: it must not make a busy server busier.
+            (Wait::Backoff { .. }, Some(asked)) if !asked.is_zero() => {
                 Decision { wait: Wait::Exactly(asked), ..decision }
             }
             _ => decision,
