@@ -4,6 +4,7 @@ mod support;
 
 use mlbridge::config::Config;
 use mlbridge::engine::{self, Engine};
+use mlbridge::store::sqlite::Reader;
 use mlbridge::{Action, Decision, Name, Source};
 use serde_json::json;
 use std::io::{BufRead, BufReader, Write};
@@ -12,6 +13,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use support::node::Node;
+use support::server::{Act, Server};
 use support::until;
 
 const CLIENT: [u8; 4] = [192, 0, 2, 7];
@@ -208,6 +210,25 @@ fn a_cluster_that_is_down_or_silent() {
         assert_eq!(stats.pending + stats.dropped_queue, 5000);
         engine::release(&engine);
     }
+}
+
+/// Dead letters that another process puts back are delivered at once, before anybody has counted them: no number of the
+/// ledger goes below zero.
+#[test]
+fn replayed_dead_letters_are_counted_before_they_are_delivered() {
+    let poison = vec![(201, "", ""), (400, "document_parsing_exception", "no")];
+    let server = Server::start().script([Act::Items(poison)]);
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine::open(&config(&server.url(), Some(folder.path()), &[])).unwrap();
+    ask(&engine, "a.example.com");
+    ask(&engine, "b.example.com");
+    until("one is a dead letter", || engine.stats().dead_lettered == 1);
+    assert_eq!(Reader::open(folder.path()).unwrap().replay().unwrap(), 1);
+    until("it is delivered", || engine.stats().delivered == 2);
+    let stats = engine.stats();
+    assert!(stats.adds_up(), "{stats:?}");
+    assert_eq!((stats.pending, stats.recovered, stats.evicted), (0, 1, 0), "{stats:?}");
+    engine::release(&engine);
 }
 
 /// Files that delivery needs are read when the engine is made.

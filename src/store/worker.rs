@@ -387,6 +387,8 @@ impl<'a> Worker<'a> {
                 self.takes.push_back(Take { after, max_documents, max_bytes, until, reply });
             }
             OutboxRequest::Settle(settled, reply) => {
+                // Among them may be dead letters that another process put back.
+                self.count_replayed();
                 if let Some(Ok((delivered, dead))) =
                     self.with_database(|database| database.settle(&settled, now_ms()))
                 {
@@ -580,7 +582,15 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// Dead letters that the command line put back are pending again.
+    fn count_replayed(&mut self) {
+        if let Some(Ok(Some(found))) = self.with_database(Database::changed_pending) {
+            self.adjust_pending(found);
+        }
+    }
+
     fn keep_bounds(&mut self, settings: &HubSettings) {
+        self.count_replayed();
         let max_bytes = settings.config.store_max_mib << 20;
         let days = i64::try_from(settings.config.store_max_days).unwrap_or(i64::MAX);
         let oldest = now_ms().saturating_sub(days.saturating_mul(DAY_MS));
@@ -589,10 +599,6 @@ impl<'a> Worker<'a> {
         {
             self.hub.stats.counters.evicted.fetch_add(evicted, Relaxed);
             self.hub.stats.counters.pending.fetch_sub(evicted, Relaxed);
-        }
-        // Dead letters that the command line put back are pending again.
-        if let Some(Ok(Some(found))) = self.with_database(Database::changed_pending) {
-            self.adjust_pending(found);
         }
     }
 
