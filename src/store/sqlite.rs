@@ -33,6 +33,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 /// Most names of which a history is kept, and most that wait for an administrator: floods of random names end here.
 const MAX_DOMAINS: i64 = 500_000;
 const MAX_TO_VET: i64 = 100_000;
+/// Bytes that a name takes at most in most cases: a small store keeps as many names as a quarter of it holds.
+const NAME_BYTES: u64 = 256;
 
 const PENDING: i64 = 0;
 const DELIVERED: i64 = 1;
@@ -246,7 +248,12 @@ pub struct Database {
     path: Option<PathBuf>,
     opening: i64,
     sequence: i64,
+    /// The highest key a row ever had here. SQLite would give those of removed rows anew, to rows that the forwarder
+    /// would then take for what it has on the way.
+    last_row: i64,
     open_rows: HashMap<u64, OpenRow, ahash::RandomState>,
+    /// Rows whose windows closed until then may have been handed out: they are not added to any more.
+    handed_out: i64,
     /// What [`data_version`] was when overrides and pending rows were last read.
     data_version: i64,
     counted_version: i64,
@@ -307,12 +314,17 @@ impl Database {
         let generation = meta(&transaction, "override_generation")?.unwrap_or_default();
         transaction.commit()?;
         let data_version = data_version(&connection)?;
+        let last_row =
+            connection
+                .query_row("SELECT coalesce(max(row), 0) FROM event", [], |row| row.get(0))?;
         let mut database = Database {
             connection,
             path,
             opening: random()?.cast_signed(),
             sequence: 0,
+            last_row,
             open_rows: HashMap::default(),
+            handed_out: i64::MIN,
             data_version,
             counted_version: data_version,
             generation,
@@ -380,20 +392,23 @@ impl Database {
                     event.client,
                     event.verdict.decision,
                 ));
-                if let Some(open) =
-                    self.open_rows.get_mut(&key).filter(|open| event.time < open.closes)
-                {
+                let handed_out = self.handed_out;
+                let takes =
+                    |open: &&mut OpenRow| event.time < open.closes && open.closes > handed_out;
+                if let Some(open) = self.open_rows.get_mut(&key).filter(takes) {
                     open.added += 1;
                     written.coalesced += 1;
                     continue;
                 }
                 let closes = event.time.saturating_add(coalesce_ms);
                 self.sequence += 1;
-                insert_event(&mut insert, event, self.opening, self.sequence, closes, dropped)?;
+                self.last_row += 1;
+                let keys = (self.last_row, self.opening, self.sequence);
+                insert_event(&mut insert, event, keys, closes, dropped)?;
                 dropped = 0;
                 written.stored += 1;
                 if coalesce_ms > 0 && self.open_rows.len() < MAX_OPEN_ROWS {
-                    let row = transaction.last_insert_rowid();
+                    let row = self.last_row;
                     let before = self.open_rows.insert(key, OpenRow { row, closes, added: 0 });
                     if let Some(before) = before.filter(|before| before.added > 0) {
                         let added = before.added.cast_signed();
@@ -427,6 +442,8 @@ impl Database {
     /// A [`Failure`].
     pub fn keep_within(&mut self, max_bytes: u64, oldest: i64) -> Outcome<u64> {
         let mut evicted = 0;
+        // Before events: what a cluster has not got yet counts more than totals of names.
+        self.cap_names(max_bytes)?;
         if self.oldest_time()?.is_some_and(|time| time < oldest) {
             evicted += self.delete("time < ?1", params![oldest])?;
         }
@@ -456,7 +473,6 @@ impl Database {
                 }
             }
         }
-        self.cap_names()?;
         Ok(evicted)
     }
 
@@ -491,11 +507,13 @@ impl Database {
         Ok(pending.unsigned_abs())
     }
 
-    fn cap_names(&mut self) -> Outcome<()> {
+    fn cap_names(&mut self, max_bytes: u64) -> Outcome<()> {
+        let share = i64::try_from(max_bytes / 4 / NAME_BYTES).unwrap_or(i64::MAX);
         for (table, key, order, most) in [
             ("domain", "name", "last_seen", MAX_DOMAINS),
             ("to_vet", "key", "written DESC, key", MAX_TO_VET),
         ] {
+            let most = most.min(share);
             let count: i64 =
                 self.connection
                     .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
@@ -611,7 +629,7 @@ impl Database {
     /// # Errors
     /// A [`Failure`].
     pub fn pending(
-        &self,
+        &mut self,
         after: i64,
         max_documents: usize,
         max_bytes: usize,
@@ -619,6 +637,7 @@ impl Database {
         host: &str,
         namespace: &str,
     ) -> Outcome<Vec<elastic::Document>> {
+        self.handed_out = self.handed_out.max(now);
         let sql = format!(
             "{SELECT_EVENT} WHERE e.state = 0 AND e.closes <= ?1 AND e.row > ?3 ORDER BY e.row LIMIT ?2"
         );
@@ -684,11 +703,11 @@ impl Database {
             let (key, name, state): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let time: i64 = row.get(5)?;
             let state = match state.as_str() {
-                "decided" => match ruling_of(&self.connection, &name)? {
+                // Taken back for one scope, another may be left.
+                "decided" | "withdrawn" => match ruling_of(&self.connection, &name)? {
                     Some(ruling) => elastic::VetState::Decided(ruling),
                     None => elastic::VetState::Withdrawn { author: row.get(7)?, at_ms: time },
                 },
-                "withdrawn" => elastic::VetState::Withdrawn { author: row.get(7)?, at_ms: time },
                 _ => elastic::VetState::Pending {
                     example: row.get(3)?,
                     score: row.get::<_, f64>(4)? as f32,
@@ -876,15 +895,14 @@ fn write_domains(
 
 const ADD_COUNT: &str = "UPDATE event SET count = count + ?2 WHERE row = ?1";
 
-const INSERT_EVENT: &str = "INSERT INTO event (opening, sequence, time, name, client, client_mode, qtype, score, label, decision,
+const INSERT_EVENT: &str = "INSERT INTO event (row, opening, sequence, time, name, client, client_mode, qtype, score, label, decision,
     source, action, flags, sinkhole4, sinkhole6, model, vet, block, client_group, count, closes, dropped_before)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, 1, ?20, ?21)";
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, 1, ?21, ?22)";
 
 fn insert_event(
     insert: &mut rusqlite::CachedStatement<'_>,
     event: &Event,
-    opening: i64,
-    sequence: i64,
+    (row, opening, sequence): (i64, i64, i64),
     closes: i64,
     dropped: u64,
 ) -> rusqlite::Result<()> {
@@ -912,6 +930,7 @@ fn insert_event(
         RecordClient::None => 3,
     };
     insert.execute(params![
+        row,
         opening,
         sequence,
         event.time,
@@ -1225,6 +1244,13 @@ impl Reader {
         let name = name.to_text();
         self.change(|transaction| {
             let scope = scope.map(Scope::to_string);
+            // Its copy that came back from the index would hold on until the index hears of this.
+            transaction.execute(
+                "DELETE FROM override WHERE name = ?1 AND from_index = 1 AND (?2 IS NULL OR scope = ?2)
+                 AND (class, author, created, scope) IN
+                 (SELECT class, author, created, scope FROM override WHERE name = ?1 AND from_index = 0)",
+                params![name, scope],
+            )?;
             let removed = transaction.execute(
                 "DELETE FROM override WHERE name = ?1 AND from_index = 0 AND (?2 IS NULL OR scope = ?2)",
                 params![name, scope],
@@ -1583,6 +1609,44 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_may_have_left_is_not_added_to() {
+        let mut database = Database::in_memory().unwrap();
+        let at = |time| event("a.example", time, Decision::Allow);
+        database.write(&[at(1)], 10_000, 0, &models()).unwrap();
+        let first = database.pending(i64::MIN, 10, usize::MAX, 10_001, "h", "default").unwrap();
+        assert_eq!(first.len(), 1);
+        // Asked within the window, but written only after its row was handed out.
+        assert_eq!(
+            database.write(&[at(10_000), at(10_002)], 10_000, 0, &models()).unwrap(),
+            Written { stored: 1, coalesced: 1 }
+        );
+        let delivered = vec![first[0].row];
+        database.settle(&Settled { delivered, dead: Vec::new() }, 5).unwrap();
+        let rest = database.pending(i64::MIN, 10, usize::MAX, 90_000, "h", "default").unwrap();
+        let counts = [&first[0], &rest[0]].map(|document| {
+            let document: serde_json::Value = serde_json::from_slice(&document.source).unwrap();
+            document["mlbridge"]["count"].as_u64().unwrap()
+        });
+        assert_eq!((counts, rest.len()), ([1, 2], 1));
+    }
+
+    #[test]
+    fn a_new_row_is_never_taken_for_one_that_was_evicted() {
+        let mut database = Database::in_memory().unwrap();
+        let some = |from: i64| -> Vec<Event> {
+            (from..from + 3).map(|n| event(&format!("n{n}.example"), n, Decision::Allow)).collect()
+        };
+        database.write(&some(0), 0, 0, &models()).unwrap();
+        let on_the_way = database.pending(i64::MIN, 10, usize::MAX, 100, "h", "default").unwrap();
+        assert_eq!(database.keep_within(u64::MAX, i64::MAX).unwrap(), 3);
+        database.write(&some(3), 0, 0, &models()).unwrap();
+        let delivered = on_the_way.iter().map(|document| document.row).collect();
+        let settled = Settled { delivered, dead: Vec::new() };
+        assert_eq!(database.settle(&settled, 5).unwrap(), (0, 0));
+        assert_eq!(database.count_pending().unwrap(), 3);
+    }
+
+    #[test]
     fn delivered_rows_leave_the_outbox_and_dead_letters_come_back() {
         let folder = tempfile::tempdir().unwrap();
         let mut database = open(&folder);
@@ -1645,7 +1709,7 @@ mod tests {
             (0..6000).map(|n| event(&name(n), n, Decision::ALL[n as usize % 3])).collect();
         database.write(&events, 0, 0, &models()).unwrap();
         let size = database.pages_in_use().unwrap();
-        let evicted = database.keep_within(size * 9 / 10, 0).unwrap();
+        let evicted = database.keep_within(size * 7 / 10, 0).unwrap();
         assert!(evicted > 0);
         let left = Reader::open(folder.path()).unwrap().overview().unwrap();
         assert_eq!(left.by_decision[2], 2000, "{left:?}");
@@ -1656,6 +1720,20 @@ mod tests {
             6000,
             "all are too old"
         );
+    }
+
+    #[test]
+    fn names_do_not_push_events_out_that_no_cluster_has() {
+        let mut database = Database::in_memory().unwrap();
+        let name = |n: i64| format!("{n}-{}.example", "x".repeat(50));
+        let events: Vec<Event> = (0..20_000).map(|n| event(&name(n), n, Decision::Block)).collect();
+        database.write(&events, 0, 0, &models()).unwrap();
+        let delivered = (1..=19_000).collect();
+        database.settle(&Settled { delivered, dead: Vec::new() }, 0).unwrap();
+        let whole = database.pages_in_use().unwrap();
+        assert_eq!(database.keep_within(whole / 6, 0).unwrap(), 0);
+        assert!(database.pages_in_use().unwrap() <= whole / 6);
+        assert_eq!(database.count_pending().unwrap(), 1000);
     }
 
     #[test]
@@ -1708,6 +1786,47 @@ mod tests {
         let back = [Decided { name: "ok.example".to_owned(), ruling: None }];
         assert!(database.put_decided(&back, &cursor).unwrap().unwrap().is_empty());
         assert!(database.put_decided(&[], &cursor).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_taken_back_here_is_not_kept_by_its_copy_in_the_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = open(&folder);
+        let mut reader = Reader::open(folder.path()).unwrap();
+        let one = Override {
+            name: "bad.example".parse().unwrap(),
+            class: Class::Malicious,
+            author: "me".to_owned(),
+            note: String::new(),
+            scope: Scope::All,
+            created: 5,
+            expires: None,
+            from_index: false,
+        };
+        let group =
+            Override { scope: Scope::parse("group:guests").unwrap(), created: 4, ..one.clone() };
+        reader.add_override(&group).unwrap();
+        reader.add_override(&one).unwrap();
+        let told = database.to_vet(10).unwrap();
+        let VetState::Decided(ruling) = told[0].state.clone() else { panic!("{told:?}") };
+        let echo = Decided { name: told[0].name.clone(), ruling: Some(ruling.clone()) };
+        database.put_decided(&[echo], &Cursor::default()).unwrap();
+        assert_eq!(reader.remove_override(&one.name, Some(&Scope::All), "me", 6).unwrap(), 1);
+        let left = database.changed_overrides().unwrap().unwrap();
+        assert_eq!(left, std::slice::from_ref(&group));
+        // The index hears of the decision that is left.
+        let told = database.to_vet(10).unwrap();
+        assert!(
+            matches!(&told[0].state, VetState::Decided(ruling) if ruling.scope == "group:guests"),
+            "{told:?}"
+        );
+        // Somebody else's decision in the index stays.
+        let theirs = Ruling { author: "them".to_owned(), ..ruling };
+        let decided = [Decided { name: told[0].name.clone(), ruling: Some(theirs) }];
+        database.put_decided(&decided, &Cursor::default()).unwrap();
+        assert_eq!(reader.remove_override(&one.name, None, "me", 7).unwrap(), 1);
+        let left = database.changed_overrides().unwrap().unwrap();
+        assert!(matches!(left.as_slice(), [left] if left.from_index), "{left:?}");
     }
 
     #[test]
