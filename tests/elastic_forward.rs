@@ -4,7 +4,7 @@ mod support;
 
 use mlbridge::elastic::http::Limits;
 use mlbridge::elastic::setup::{self, Mode, Outcome};
-use mlbridge::elastic::{Cursor, Ruling, Settings, SummaryRecord, ToVet, VetState};
+use mlbridge::elastic::{Control, Cursor, Ruling, Settings, SummaryRecord, ToVet, VetState};
 use mlbridge::policy::overrides::Class;
 use serde_json::json;
 use std::time::Duration;
@@ -794,6 +794,17 @@ fn summaries_hold_what_came_since_the_last_that_arrived() {
     outbox.state().summary = Some(at(2000, 12));
     until("the second arrives", || stored() == [json!(5), json!(7)]);
     assert_eq!(running.error(), "");
+    let earlier = std::sync::Arc::clone(&running.control);
+    running.end();
+    // With other settings another forwarder takes over.
+    outbox.state().summary = Some(at(3000, 15));
+    let control = Control::following(&earlier);
+    assert_eq!(control.status().counters, earlier.status().counters);
+    let forwarder =
+        mlbridge::elastic::Forwarder::new(settings(&[&server.url()]), support::identity());
+    let forwarder = forwarder.unwrap().with_summary_every(Duration::from_millis(50));
+    let running = Running::with(forwarder, &outbox, control);
+    until("the third arrives", || stored() == [json!(5), json!(7), json!(3)]);
     running.end();
     server.check();
 }

@@ -2,6 +2,7 @@
 //!
 //! All of it is off the query path: a mutex is fine here. No call waits for the network.
 
+use super::SummaryRecord;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,8 @@ struct State {
     hurry: bool,
     ended: bool,
     status: Status,
+    /// The counters of the last summary that arrived.
+    summarized: SummaryRecord,
     interrupt: Option<Box<dyn FnMut() + Send>>,
 }
 
@@ -28,7 +31,7 @@ pub struct Status {
     /// What keeps events from arriving, in words that an operator can act on; empty while they arrive. Never holds a
     /// secret or a client's address.
     pub error: String,
-    /// Numbers since [`super::Forwarder::run`] began.
+    /// Numbers since the first forwarder began.
     pub counters: Counters,
 }
 
@@ -78,6 +81,14 @@ impl Control {
     /// A control for one forwarder.
     pub fn new() -> Control {
         Control::default()
+    }
+
+    /// A control for a forwarder that takes over: its numbers go on, and its first summary begins where the last ended.
+    pub fn following(earlier: &Control) -> Control {
+        let earlier = earlier.lock();
+        let status = Status { error: String::new(), counters: earlier.status.counters };
+        let state = State { status, summarized: earlier.summarized.clone(), ..State::default() };
+        Control { state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// Asks the forwarder to end: what can be delivered within the time is, if the outbox gives it; then, or at the
@@ -144,6 +155,14 @@ impl Control {
 
     pub(super) fn set_error(&self, text: &str) {
         text.clone_into(&mut self.lock().status.error);
+    }
+
+    pub(super) fn summarized(&self) -> SummaryRecord {
+        self.lock().summarized.clone()
+    }
+
+    pub(super) fn set_summarized(&self, record: SummaryRecord) {
+        self.lock().summarized = record;
     }
 
     pub(super) fn count(&self, change: impl FnOnce(&mut Counters)) {

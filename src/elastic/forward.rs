@@ -151,7 +151,7 @@ impl<'c> Turns<'c> {
             summary: Summary {
                 every: summary_every,
                 next: now + summary_every,
-                before: SummaryRecord::default(),
+                before: control.summarized(),
                 waiting: None,
             },
             reader: None,
@@ -453,6 +453,7 @@ impl<'c> Turns<'c> {
         let arrived = matches!(item.status, 200..=299 | 409);
         if arrived || item.status == 400 {
             self.summary.waiting = None;
+            self.control.set_summarized(record.clone());
             self.summary.before = record;
         }
         if !arrived {

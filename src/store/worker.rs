@@ -113,6 +113,8 @@ struct Worker<'a> {
     flushes: Vec<Flush>,
     takes: VecDeque<Take>,
     forwarder: Option<Forwarder>,
+    /// Of the last forwarder that ended: the next one goes on with its numbers.
+    ended: Option<Arc<Control>>,
     started_ms: i64,
     models_written: usize,
 }
@@ -135,6 +137,7 @@ impl<'a> Worker<'a> {
             flushes: Vec::new(),
             takes: VecDeque::new(),
             forwarder: None,
+            ended: None,
             started_ms: now_ms(),
             models_written: 0,
         }
@@ -519,7 +522,7 @@ impl<'a> Worker<'a> {
                 forwarder.control.close(Duration::ZERO);
             }
             if forwarder.control.wait_ended(Duration::ZERO) {
-                self.forwarder = None;
+                self.ended = self.forwarder.take().map(|forwarder| forwarder.control);
                 self.show_forwarder(None);
             }
         }
@@ -529,7 +532,8 @@ impl<'a> Worker<'a> {
         let Some(store) = &self.store else { return };
         let store_id = store.database.instance().unwrap_or_default();
         let identity = Identity { host: host_name().to_owned(), store: store_id };
-        let control = Arc::new(Control::new());
+        let earlier = self.ended.as_deref();
+        let control = Arc::new(earlier.map_or_else(Control::new, Control::following));
         let (outbox, shared, own) =
             (ChannelOutbox::new(Arc::clone(self.hub)), Arc::clone(&control), wanted.clone());
         let body = move || elastic::run(&own, &identity, outbox, &shared);

@@ -55,7 +55,11 @@ impl Running {
     }
 
     pub fn of(forwarder: Forwarder, outbox: &Memory) -> Running {
-        let control = Arc::new(Control::new());
+        Running::with(forwarder, outbox, Control::new())
+    }
+
+    pub fn with(forwarder: Forwarder, outbox: &Memory, control: Control) -> Running {
+        let control = Arc::new(control);
         let (mut outbox, for_thread) = (outbox.clone(), Arc::clone(&control));
         let thread = std::thread::spawn(move || forwarder.run(&mut outbox, &for_thread));
         Running { control, thread: Some(thread) }
