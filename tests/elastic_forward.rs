@@ -505,6 +505,18 @@ fn tls_that_does_not_fit_is_refused() {
     refused(with_ca(url), &plain, "answers without TLS");
 }
 
+/// A node that wants TLS cuts plain connections without a word.
+#[test]
+fn a_cut_connection_hints_at_tls() {
+    let server = Server::start().script([Act::CutUnread]);
+    let outbox = Memory::default().with(1);
+    let running = Running::start(settings(&[&server.url()]), &outbox);
+    running.until_error("cut before the answer was whole; is it an https address?");
+    outbox.until_empty();
+    running.end();
+    all_arrived(&server, &outbox, 1);
+}
+
 #[test]
 fn mutual_tls() {
     let folder = tempfile::tempdir().unwrap();

@@ -397,6 +397,10 @@ fn explain(url: &Url, error: ureq::Error) -> Failure {
                 | ErrorKind::AddrNotAvailable
                 | ErrorKind::PermissionDenied
                 | ErrorKind::NotConnected => Failure::Unreachable(text(&error.to_string())),
+                // A node that wants TLS does this without a word.
+                _ if !url.tls() => Failure::Unanswered(text(
+                    "the connection was cut before the answer was whole; is it an https address?",
+                )),
                 _ => {
                     Failure::Unanswered(text("the connection was cut before the answer was whole"))
                 }

@@ -335,6 +335,16 @@ impl Database {
         Ok(database)
     }
 
+    /// The highest key that a row had here.
+    pub fn last_row(&self) -> i64 {
+        self.last_row
+    }
+
+    /// Gives new rows higher keys than this.
+    pub fn begin_after(&mut self, row: i64) {
+        self.last_row = self.last_row.max(row);
+    }
+
     /// Sets the files of a damaged store aside and gives the new name of the database.
     ///
     /// # Errors
@@ -1644,6 +1654,11 @@ mod tests {
         let settled = Settled { delivered, dead: Vec::new() };
         assert_eq!(database.settle(&settled, 5).unwrap(), (0, 0));
         assert_eq!(database.count_pending().unwrap(), 3);
+        // The same for a store that takes the place of a damaged one.
+        let mut other = Database::in_memory().unwrap();
+        other.begin_after(database.last_row());
+        other.write(&some(6), 0, 0, &models()).unwrap();
+        assert_eq!(other.settle(&settled, 5).unwrap(), (0, 0));
     }
 
     #[test]

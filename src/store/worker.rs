@@ -117,6 +117,8 @@ struct Worker<'a> {
     ended: Option<Arc<Control>>,
     started_ms: i64,
     models_written: usize,
+    /// The highest key of a row: a store opened anew goes on after it, because the forwarder may have rows on the way.
+    last_row: i64,
 }
 
 impl<'a> Worker<'a> {
@@ -140,6 +142,7 @@ impl<'a> Worker<'a> {
             ended: None,
             started_ms: now_ms(),
             models_written: 0,
+            last_row: 0,
         }
     }
 
@@ -221,7 +224,8 @@ impl<'a> Worker<'a> {
     }
 
     /// Takes over what a newly opened store holds.
-    fn greet(&mut self, store: Store) {
+    fn greet(&mut self, mut store: Store) {
+        store.database.begin_after(self.last_row);
         let count = &self.hub.stats.counters;
         let found = store.database.recovered;
         if self.opened_before {
@@ -342,6 +346,7 @@ impl<'a> Worker<'a> {
                 count.pending.fetch_add(written.stored, Relaxed);
                 count.stored.fetch_add(written.stored, Relaxed);
                 count.coalesced.fetch_add(written.coalesced, Relaxed);
+                self.last_row = store.database.last_row();
                 self.models_written += models.len();
                 self.rows_since_bounds += written.stored;
                 self.lost_before = lost;
@@ -652,11 +657,24 @@ impl<'a> Worker<'a> {
 /// Events lost until now, for whatever reason.
 fn lost_events(stats: &crate::stats::Stats) -> u64 {
     let now = stats.snapshot(0);
-    now.dropped_queue + now.dropped_store
+    now.dropped_queue + now.dropped_store + now.evicted
 }
 
 /// The machine's name, as the cluster's documents have it.
 fn host_name() -> &'static str {
     static NAME: once_cell::sync::OnceCell<String> = once_cell::sync::OnceCell::new();
     NAME.get_or_init(sys::host_name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_left_undelivered_is_lost_too() {
+        let stats = crate::stats::Stats::default();
+        stats.counters.evicted.fetch_add(3, Relaxed);
+        stats.counters.dropped_store.fetch_add(2, Relaxed);
+        assert_eq!(lost_events(&stats), 5);
+    }
 }
