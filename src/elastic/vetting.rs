@@ -159,6 +159,7 @@ impl Reader {
             cursor: self.cursor.clone(),
             more: hits.len() >= PAGE,
         };
+        let from = self.page_from;
         for hit in hits {
             let seq_no = hit.seq_no?;
             page.cursor.seq_no = page.cursor.seq_no.max(seq_no);
@@ -174,6 +175,8 @@ impl Reader {
                 }
             }
         }
+        // An answer that leads nowhere (a cache in between) must not hold up the documents for ever.
+        page.more &= self.page_from > from;
         self.cursor = page.cursor.clone();
         let oldest = self.cursor.seq_no.saturating_sub(OVERLAP);
         self.seen.retain(|seq_no| *seq_no > oldest);
@@ -384,6 +387,15 @@ mod tests {
         let again = reader.read(&page(&late), 0).unwrap();
         assert_eq!(again.decided.len(), 1);
         assert_eq!(again.cursor.seq_no, 101);
+    }
+
+    #[test]
+    fn a_page_that_leads_nowhere_is_the_last() {
+        let mut reader = Reader::default();
+        reader.begin("uuid");
+        let same = page(&vec![(5, decision("a.com", "benign")); PAGE]);
+        assert!(reader.read(&same, 0).unwrap().more);
+        assert!(!reader.read(&same, 0).unwrap().more);
     }
 
     #[test]
