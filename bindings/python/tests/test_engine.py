@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import ipaddress
 import math
+import pickle
 import struct
 import time
 from array import array
@@ -120,6 +122,12 @@ def test_many_scores_keep_their_order(engine: OpenEngine) -> None:
     assert opened.score([]) == array("f")
 
 
+@pytest.mark.parametrize("names", ["www.example.com", b"www.example.com"])
+def test_one_name_is_no_list_of_names(engine: OpenEngine, names: Any) -> None:
+    with pytest.raises(TypeError, match="give a list"):
+        engine().score(names)
+
+
 def test_scoring_records_nothing(engine: OpenEngine) -> None:
     opened = engine(record_allow="all")
     before = opened.stats()
@@ -196,6 +204,16 @@ def test_flush_without_a_store_returns(engine: OpenEngine) -> None:
     assert opened.sink_error() == ""
 
 
+def test_a_flush_that_fails_says_what_is_wrong(engine: OpenEngine, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    (state / "lock").mkdir()
+    opened = engine(state_dir=state, record_allow="all")
+    opened.classify("www.example.com")
+    with pytest.raises(mlbridge.StoreError, match="lock: Is a directory"):
+        opened.flush()
+
+
 def test_what_is_recorded_is_on_disk_after_a_flush(engine: OpenEngine, tmp_path: Path) -> None:
     state = tmp_path / "state"
     opened = engine(state_dir=state, record_allow="all")
@@ -247,6 +265,14 @@ def test_a_closed_engine_says_so(engine: OpenEngine) -> None:
     ):
         with pytest.raises(mlbridge.ClosedError, match="the engine is closed"):
             call()
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_an_engine_can_not_be_duplicated(engine: OpenEngine, duplicate: Callable[[Engine], object]) -> None:
+    opened = engine()
+    with pytest.raises(TypeError, match="neither copied nor pickled"):
+        duplicate(opened)
+    assert opened.classify("www.example.com").decision is Decision.ALLOW
 
 
 def test_an_engine_nobody_holds_is_closed(library: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Union
+from typing import Any, NoReturn, Union
 
 from ._errors import ClosedError
 from ._library import Library, load
@@ -175,6 +175,9 @@ class Engine:
 
         NaN stands where a name is none. Names that `classify` skips get a number too.
         """
+        if isinstance(names, (str, bytes)):
+            # It would be taken for a list of its letters.
+            raise TypeError("names: one name; give a list of names")
         scores: array[float] = array("f")
         batch: list[bytes] = []
         for name in names:
@@ -224,9 +227,12 @@ class Engine:
         Raises `FlushTimeoutError` if that was too short, and `BusyError` while another process holds the store.
         """
         milliseconds = min(max(0, round(timeout * 1000)), 0xFFFF_FFFF)
+        text = ctypes.create_string_buffer(_TEXT_BYTES)
         with self._inside() as handle:
             status = self._library.c.mlb_flush(handle, milliseconds)
-        self._library.check(status)
+            if status:
+                self._library.check(self._library.c.mlb_sink_error(handle, text, _TEXT_BYTES))
+        self._library.check(status, text.value.decode("utf-8", "replace"))
 
     def reload(
         self,
@@ -307,6 +313,10 @@ class Engine:
         # An engine nobody refers to has no call running; one whose __init__ failed has no handle.
         if getattr(self, "_handle", None) is not None:
             self.close()
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        # A copy would have the same handle, and give it back a second time.
+        raise TypeError("an engine can be neither copied nor pickled; open one in each process, or use Engine.attach")
 
     def __repr__(self) -> str:
         return f"<mlbridge.Engine {'closed' if self.closed else 'open'}>"
