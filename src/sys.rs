@@ -4,6 +4,7 @@
 //! Beside `ffi` and the SIMD kernels this is the only place with `unsafe`, and the only one that names `libc`.
 
 use crate::error::{Error, Result};
+use arc_swap::ArcSwapOption;
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -11,7 +12,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -53,16 +54,44 @@ pub fn watch_forks(in_child: fn()) {
     static HOOK: once_cell::sync::OnceCell<fn()> = once_cell::sync::OnceCell::new();
     extern "C" fn child() {
         FORK_GENERATION.fetch_add(1, Ordering::Relaxed);
+        free_sqlite_mutexes();
         if let Some(hook) = HOOK.get() {
             hook();
         }
     }
     let _ = HOOK.set(in_child);
     WATCHED.call_once(|| {
+        // Now rather than in the worker thread: a child could not finish what that had begun.
+        // SAFETY: takes nothing, may be called by any thread; a failure is told by the first use.
+        unsafe { sqlite3_initialize() };
         // SAFETY: the handler only touches atomics and tries locks, which is allowed after fork, and the object that holds its code is
         // never unmapped (linked with -z nodelete).
         unsafe { libc::pthread_atfork(None, None, Some(child)) };
     });
+}
+
+unsafe extern "C" {
+    fn sqlite3_initialize() -> libc::c_int;
+    fn sqlite3_mutex_alloc(id: libc::c_int) -> *mut libc::c_void;
+    fn sqlite3_mutex_try(mutex: *mut libc::c_void) -> libc::c_int;
+    fn sqlite3_mutex_leave(mutex: *mut libc::c_void);
+}
+
+/// Frees SQLite's own mutexes in a forked child: the worker thread may have held one (each allocation takes one), and
+/// does not exist here to give it back. What they guard is whole at any instruction: counters, a random state, a list of
+/// open files that is only ever changed by one pointer.
+fn free_sqlite_mutexes() {
+    // SQLITE_MUTEX_STATIC_MAIN to SQLITE_MUTEX_STATIC_VFS3: there from the start, never allocated, never freed.
+    for id in 2..=13 {
+        // SAFETY: a static mutex, held by nobody who lives in this process: now by this thread, or by one that is gone.
+        unsafe {
+            let mutex = sqlite3_mutex_alloc(id);
+            if !mutex.is_null() {
+                sqlite3_mutex_try(mutex);
+                sqlite3_mutex_leave(mutex);
+            }
+        }
+    }
 }
 
 /// Starts a thread that receives no signal but those its own faults cause.
@@ -161,7 +190,11 @@ pub fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
     read_limited(path, file, limit)
 }
 
-fn open_regular(path: &Path) -> Result<(File, std::fs::Metadata)> {
+/// Opens a regular file for reading, whatever stands in its place.
+///
+/// # Errors
+/// [`Error::Io`] that names the file: unreadable, or not a regular file.
+pub fn open_regular(path: &Path) -> Result<(File, std::fs::Metadata)> {
     // Non-blocking, so that a FIFO in the file's place cannot stop the host.
     let opened =
         OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path);
@@ -208,6 +241,14 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DirectoryId(u64, u64);
 
+/// Which files stand at these paths now, each named by device and inode; `None` where there is none. Opens nothing.
+pub fn files_at<const COUNT: usize>(paths: [&Path; COUNT]) -> [Option<(u64, u64)>; COUNT] {
+    paths.map(|path| {
+        let metadata = std::fs::symlink_metadata(path).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    })
+}
+
 /// Looks at a state directory without touching it. `None`: it is not there yet.
 ///
 /// # Errors
@@ -251,9 +292,14 @@ pub struct DirectoryLock {
     generation: u32,
 }
 
-/// Directories locked by this process, with the fork generation in which they were: a child inherits the table, but no
-/// lock.
-static LOCKED_HERE: Mutex<(u32, Option<HashSet<DirectoryId>>)> = Mutex::new((0, None));
+/// Directories locked by this process.
+struct LockedHere {
+    /// The fork generation in which they were locked: a child inherits the table, but no lock.
+    generation: u32,
+    directories: Mutex<HashSet<DirectoryId>>,
+}
+
+static LOCKED_HERE: ArcSwapOption<LockedHere> = ArcSwapOption::const_empty();
 
 impl DirectoryLock {
     /// Makes the directory (mode 0700) if it is missing, and takes its lock.
@@ -269,20 +315,23 @@ impl DirectoryLock {
                 check_directory(path)?.ok_or_else(|| Error::file(path, "vanished"))?
             }
         };
-        let mut locked = locked_here()?;
-        let locked = locked.1.get_or_insert_with(HashSet::new);
+        let table = locked_here();
+        let mut locked = lock(&table.directories).ok_or(Error::Forked)?;
         if locked.contains(&directory) {
             return Err(busy(path, std::process::id()));
         }
-        let lock = path.join("lock");
+        let path_of_lock = path.join("lock");
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         options.custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK);
-        let mut file = options.open(&lock).map_err(|error| Error::file(&lock, error))?;
+        let mut file =
+            options.open(&path_of_lock).map_err(|error| Error::file(&path_of_lock, error))?;
         if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-            return Err(Error::file(&lock, "not a regular file"));
+            return Err(Error::file(&path_of_lock, "not a regular file"));
         }
-        if let Some(holder) = lock_whole_file(&file).map_err(|error| Error::file(&lock, error))? {
+        if let Some(holder) =
+            lock_whole_file(&file).map_err(|error| Error::file(&path_of_lock, error))?
+        {
             return Err(busy(path, holder));
         }
         // The id is written for people who look; the lock itself is what counts.
@@ -299,8 +348,9 @@ impl DirectoryLock {
     /// Never asks about a directory that this process has locked (see the type's comment).
     pub fn holder(path: &Path) -> Option<u32> {
         let directory = check_directory(path).ok().flatten()?;
-        let locked = locked_here().ok()?;
-        if locked.1.as_ref().is_some_and(|locked| locked.contains(&directory)) {
+        let table = locked_here();
+        let locked = lock(&table.directories)?;
+        if locked.contains(&directory) {
             return Some(std::process::id());
         }
         let mut options = OpenOptions::new();
@@ -312,25 +362,30 @@ impl DirectoryLock {
 
 impl Drop for DirectoryLock {
     fn drop(&mut self) {
-        let Ok(mut locked) = locked_here() else { return };
         if self.generation != fork_generation() {
             return;
         }
+        let table = locked_here();
+        let Some(mut locked) = lock(&table.directories) else { return };
         // Closed before the table lets go of it: a close after another thread's open would drop that one's lock.
         self.file = None;
-        if let Some(locked) = locked.1.as_mut() {
-            locked.remove(&self.directory);
-        }
+        locked.remove(&self.directory);
     }
 }
 
-/// The table of locked directories, emptied if this process inherited it from its parent.
-fn locked_here() -> Result<MutexGuard<'static, (u32, Option<HashSet<DirectoryId>>)>> {
-    let mut table = lock(&LOCKED_HERE).ok_or(Error::Forked)?;
-    if table.0 != fork_generation() {
-        *table = (fork_generation(), None);
+/// The table of locked directories; a child begins with one of its own, since the parent's may have been held.
+fn locked_here() -> Arc<LockedHere> {
+    loop {
+        let generation = fork_generation();
+        let known = LOCKED_HERE.load_full();
+        if let Some(table) = known.as_ref().filter(|table| table.generation == generation) {
+            return Arc::clone(table);
+        }
+        // Never freed: a thread that is not here may have been changing it.
+        std::mem::forget(known.clone());
+        let table = LockedHere { generation, directories: Mutex::default() };
+        LOCKED_HERE.compare_and_swap(&known, Some(Arc::new(table)));
     }
-    Ok(table)
 }
 
 fn busy(path: &Path, holder: u32) -> Error {

@@ -69,7 +69,7 @@ static void quiet(const char *state) {
 
 /* Four threads classify, and one makes and frees engines, while the process forks. Whatever they hold at that moment is
  * held for ever in the child. */
-static void under_load(const char *state, const char *other) {
+static void under_load(const char *state, const char *other, const char *own_state) {
     mlb_engine *engine = init(SETTINGS("state_dir", state, "record.allow", "all", "store.flush_ms", "20"));
     pthread_t threads[5];
     for (int at = 0; at < 4; at++)
@@ -80,6 +80,11 @@ static void under_load(const char *state, const char *other) {
         pid_t pid = fork();
         if (pid == 0) {
             child(engine, true);
+            /* What the parent's worker thread held of SQLite stops nobody here. */
+            mlb_engine *own = init(SETTINGS("state_dir", own_state, "record.allow", "all"));
+            ask_many(own, "own", round, 1);
+            EXPECT(flush_patiently(own) == MLB_OK, "flush of an engine made under load: %s", sink_error(own));
+            end(own);
             end_child();
         }
         expect_child(pid, "child of a busy parent");
@@ -134,7 +139,7 @@ static void fresh_engine(const char *state, const char *other) {
 int main(void) {
     const char *state = format_path("%s/state", scratch()), *other = format_path("%s/other", scratch());
     quiet(state);
-    under_load(state, format_path("%s/lives", scratch()));
+    under_load(state, format_path("%s/lives", scratch()), format_path("%s/own", scratch()));
     fresh_engine(state, other);
     return finish();
 }
