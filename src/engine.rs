@@ -350,7 +350,7 @@ impl Subscriber for Engine {
             // The old lists stay; the fingerprint moves on, so that the message comes once.
             Err(error) => (
                 self.state.load().lists.clone(),
-                (Level::Error, format!("lists: {error}; the old ones stay in force")),
+                (Level::Error, format!("{error}; the old ones stay in force")),
             ),
         };
         match self.renew(None, Some((lists, now))) {
@@ -582,7 +582,9 @@ fn canonical_address(address: IpAddr) -> IpAddr {
 
 fn load_model(config: &Config) -> Result<Arc<Model>> {
     let model = match &config.model_path {
-        Some(path) => Model::load(path, config.model_engine)?,
+        Some(path) => {
+            Model::load(path, config.model_engine).map_err(|error| error.under("model.path: "))?
+        }
         None => Model::embedded(config.model_engine)?,
     };
     Ok(Arc::new(model))

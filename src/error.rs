@@ -41,6 +41,17 @@ impl Error {
     pub fn file(path: &Path, reason: impl fmt::Display) -> Error {
         Error::Io(format!("{}: {reason}", path.display()))
     }
+
+    /// The error with the setting's key, or the first part of it, before its text: which file is at fault does not say
+    /// where to change it.
+    pub(crate) fn under(self, key: &str) -> Error {
+        match self {
+            Error::Config(text) => Error::Config(format!("{key}{text}")),
+            Error::Io(text) => Error::Io(format!("{key}{text}")),
+            Error::Model(text) => Error::Model(format!("{key}{text}")),
+            other => other,
+        }
+    }
 }
 
 impl fmt::Display for Error {

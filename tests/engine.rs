@@ -153,3 +153,22 @@ fn explanations_record_and_count_nothing() {
     assert_eq!(engine.stats().classified, 0);
     engine::release(&engine);
 }
+
+#[test]
+fn a_file_that_is_missing_is_named_with_its_setting() {
+    for key in [
+        "lists.allow",
+        "lists.block",
+        "lists.popular",
+        "groups.guests.lists.block",
+        "model.path",
+        "record.hmac_key_file",
+    ] {
+        let mut settings = vec![(key, "/nowhere/x"), ("groups.guests.cidr", "10.0.0.0/8")];
+        if key == "record.hmac_key_file" {
+            settings.push(("record.client", "hmac"));
+        }
+        let error = engine::open(&config(&settings)).err().unwrap().to_string();
+        assert!(error.starts_with(&format!("{key}: /nowhere/x")), "{error}");
+    }
+}

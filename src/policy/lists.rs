@@ -6,8 +6,8 @@
 
 use crate::error::{Error, Result};
 use crate::name::{MAX_WIRE, Name};
+use crate::sys;
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,9 @@ impl Lists {
     /// [`Error::Io`] that names the file, or the file with which the lists became too long.
     pub fn read(allow: &[PathBuf], block: &[PathBuf]) -> Result<Lists> {
         let mut lists = Lists::default();
-        for (paths, is_block) in [(allow, false), (block, true)] {
+        for (key, paths, is_block) in
+            [("lists.allow: ", allow, false), ("lists.block: ", block, true)]
+        {
             for path in paths {
                 for_each_line(path, |line| {
                     lists.add_line(line, is_block);
@@ -58,7 +60,8 @@ impl Lists {
                         ));
                     }
                     Ok(())
-                })?;
+                })
+                .map_err(|error| error.under(key))?;
             }
         }
         Ok(lists)
@@ -212,7 +215,8 @@ impl Popular {
                     return Err(Error::file(path, format!("over {MAX_NAMES} names in the lists")));
                 }
                 Ok(())
-            })?;
+            })
+            .map_err(|error| error.under("lists.popular: "))?;
         }
         Ok(popular)
     }
@@ -231,13 +235,10 @@ impl Popular {
 }
 
 fn for_each_line(path: &Path, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-    let file = File::open(path).map_err(|error| Error::file(path, error))?;
-    let metadata = file.metadata().map_err(|error| Error::file(path, error))?;
-    if !metadata.is_file() {
-        return Err(Error::file(path, "not a regular file"));
-    }
+    let (file, _) = sys::open_regular(path)?;
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut line = Vec::new();
+    let mut is_first = true;
     loop {
         line.clear();
         let read = reader
@@ -261,8 +262,15 @@ fn for_each_line(path: &Path, mut take: impl FnMut(&[u8]) -> Result<()>) -> Resu
             {
                 rest.clear();
             }
+            // The cut may lie within a name, and what is left of it may be another's.
+            while line.last().is_some_and(|byte| !byte.is_ascii_whitespace()) {
+                line.pop();
+            }
         }
-        take(&line)?;
+        // Editors of other systems begin a file with a byte order mark.
+        let text = line.strip_prefix(b"\xef\xbb\xbf").filter(|_| is_first).unwrap_or(&line);
+        is_first = false;
+        take(text)?;
     }
 }
 
@@ -352,11 +360,44 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_hides_no_line() {
+        let block = file("\u{feff}0.0.0.0 first.example\n||second.example^\n");
+        let lists = Lists::read(&[], &[block.path().to_owned()]).unwrap();
+        assert_eq!(find(&lists, "first.example"), Some(Listed::Block));
+        assert_eq!(find(&lists, "second.example"), Some(Listed::Block));
+        let popular = file("\u{feff}1,example.com\n");
+        let popular = Popular::read(&[popular.path().to_owned()]).unwrap();
+        assert!(popular.covers(&"example.com".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_cut_line_makes_no_name_that_nobody_wrote() {
+        let names = (0..2000).map(|n| format!(" host{n}.example.org"));
+        let block = file(&format!("0.0.0.0{}\n", names.collect::<String>()));
+        let lists = Lists::read(&[], &[block.path().to_owned()]).unwrap();
+        assert_eq!(find(&lists, "host7.example.org"), Some(Listed::Block));
+        let listed = lists.entries.keys().map(|wire| Name::from_wire(wire).unwrap().to_text());
+        for name in listed {
+            assert!(name.starts_with("host") && name.ends_with(".example.org"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_fifo_in_a_lists_place_stops_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let error = Lists::read(&[], &[path]).unwrap_err().to_string();
+        assert!(error.ends_with("not a regular file"), "{error}");
+    }
+
+    #[test]
     fn overlong_lines_and_missing_files() {
         let long = file(&format!("{}\nafter.example\n", "x".repeat(50_000)));
         let lists = Lists::read(&[], &[long.path().to_owned()]).unwrap();
         assert_eq!(find(&lists, "after.example"), Some(Listed::Block));
         let error = Lists::read(&[], &[PathBuf::from("/nowhere/list")]).unwrap_err().to_string();
-        assert!(error.starts_with("/nowhere/list: "), "{error}");
+        assert!(error.starts_with("lists.block: /nowhere/list: "), "{error}");
     }
 }

@@ -65,8 +65,11 @@ impl ReadLists {
     pub fn read(config: &Config) -> Result<ReadLists> {
         let groups: Result<Vec<Arc<Lists>>> = config
             .groups
-            .values()
-            .map(|group| Lists::read(&group.lists_allow, &group.lists_block).map(Arc::new))
+            .iter()
+            .map(|(name, group)| {
+                let lists = Lists::read(&group.lists_allow, &group.lists_block);
+                lists.map(Arc::new).map_err(|error| error.under(&format!("groups.{name}.")))
+            })
             .collect();
         Ok(ReadLists {
             global: Arc::new(Lists::read(&config.lists_allow, &config.lists_block)?),

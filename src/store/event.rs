@@ -69,7 +69,8 @@ impl Privacy {
         let key =
             match (config.record_client, &config.record_hmac_key_file) {
                 (RecordClient::Hmac, Some(path)) => {
-                    let bytes = crate::sys::read_trusted_file(path, 4096)?;
+                    let bytes = crate::sys::read_trusted_file(path, 4096)
+                        .map_err(|error| error.under("record.hmac_key_file: "))?;
                     let key = bytes.trim_ascii();
                     if key.len() < 16 {
                         let reason = "holds fewer than 16 bytes";
