@@ -5,7 +5,7 @@
 //! counted, the database is opened anew, and the thread goes on.
 
 use super::outbox::{ChannelOutbox, Request as OutboxRequest};
-use super::sqlite::{Database, Failure};
+use super::sqlite::{Database, Failure, database_path};
 use super::{Hub, HubSettings, Level, Request};
 use crate::config::TestPanic;
 use crate::elastic::{self, Control, Identity, SummaryRecord, Taken};
@@ -15,6 +15,7 @@ use crate::sys::{self, DirectoryLock, lock};
 use crossbeam_channel::Sender;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
@@ -78,6 +79,14 @@ pub(super) fn run(hub: &Arc<Hub>) {
 struct Store {
     database: Database,
     _lock: Option<DirectoryLock>,
+    /// What stood at the paths of lock and database after they were opened.
+    files: [Option<(u64, u64)>; 2],
+}
+
+fn files_of(state_dir: Option<&Path>) -> [Option<(u64, u64)>; 2] {
+    state_dir.map_or_else(Default::default, |directory| {
+        sys::files_at([&directory.join("lock"), &database_path(directory)])
+    })
 }
 
 struct Flush {
@@ -217,9 +226,13 @@ impl<'a> Worker<'a> {
         match &self.hub.state_dir {
             Some(directory) => {
                 let lock = DirectoryLock::take(directory)?;
-                Ok(Store { database: Database::open(directory)?, _lock: Some(lock) })
+                let database = Database::open(directory)?;
+                Ok(Store { database, _lock: Some(lock), files: files_of(Some(directory)) })
             }
-            None => Ok(Store { database: Database::in_memory()?, _lock: None }),
+            None => {
+                let database = Database::in_memory()?;
+                Ok(Store { database, _lock: None, files: files_of(None) })
+            }
         }
     }
 
@@ -295,6 +308,18 @@ impl<'a> Worker<'a> {
             }
             Err(error) => self.hub.set_store_error(Some(error)),
         }
+    }
+
+    /// Gives up a store whose files are no longer where they were: what is written there, nobody would find again.
+    fn look_for_files(&mut self) {
+        let Some(directory) = self.hub.state_dir.clone() else { return };
+        let files = files_of(Some(&directory));
+        if self.store.as_ref().is_none_or(|store| store.files == files) {
+            return;
+        }
+        self.store = None;
+        let text = "the store was removed or replaced while in use; what it held is lost here, and the one that is there now, or a new one, is taken";
+        self.store_failed(Error::file(&directory, text).into());
     }
 
     fn read_requests(&mut self) {
@@ -568,6 +593,7 @@ impl<'a> Worker<'a> {
         }
         if now >= self.next_tick {
             self.next_tick = now + Duration::from_secs(1);
+            self.look_for_files();
             self.hub.each_subscriber(|subscriber| subscriber.tick());
         }
         if now >= self.next_bounds || self.rows_since_bounds >= BOUNDS_ROWS {
