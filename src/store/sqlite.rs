@@ -1126,6 +1126,10 @@ impl Reader {
             .query_row("PRAGMA user_version", [], |row| row.get(0))
             .map_err(|error| at(&path, &error))?;
         refuse_newer(version, Some(&path))?;
+        if version == 0 {
+            let reason = "is not mlbridge's: it has no version of a store";
+            return Err(Error::file(&path, reason));
+        }
         Ok(Reader { connection, path })
     }
 
@@ -1876,6 +1880,15 @@ mod tests {
             "{:?}",
             failure.error
         );
+    }
+
+    #[test]
+    fn a_database_of_another_program_is_told_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let foreign = Connection::open(database_path(folder.path())).unwrap();
+        foreign.execute_batch("CREATE TABLE other (x)").unwrap();
+        let error = Reader::open(folder.path()).err().unwrap().to_string();
+        assert!(error.contains("is not mlbridge's"), "{error}");
     }
 
     #[test]

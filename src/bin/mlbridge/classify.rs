@@ -136,8 +136,13 @@ fn read_lines(input: &mut impl BufRead) -> Result<Vec<Vec<u8>>> {
     while lines.len() < PIECE {
         line.clear();
         let read = input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line);
-        if read.map_err(|error| Error::Io(format!("input: {error}")))? == 0 {
+        let read = read.map_err(|error| Error::Io(format!("input: {error}")))?;
+        if read == 0 {
             break;
+        }
+        if read as u64 == MAX_LINE && line.last() != Some(&b'\n') {
+            // The rest of the line belongs to what is no name already; it must not pass for one.
+            input.skip_until(b'\n').map_err(|error| Error::Io(format!("input: {error}")))?;
         }
         let name = line.trim_ascii();
         if !name.is_empty() && !name.starts_with(b"#") {

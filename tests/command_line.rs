@@ -1,0 +1,38 @@
+//! The command line as a process: what it reads and prints, and how it ends.
+#![cfg(feature = "cli")]
+
+use std::fs::File;
+use std::process::{Command, Stdio};
+
+fn mlbridge() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_mlbridge"))
+}
+
+#[test]
+fn the_rest_of_an_overlong_line_is_no_name() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let line = "x".repeat(1 << 16);
+    std::fs::write(file.path(), format!("{line}tail.example.com\nnext.example.com\n")).unwrap();
+    let output = mlbridge().arg("classify").arg("--file").arg(file.path()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let last_words = text.lines().map(|line| line.rsplit('\t').next().unwrap());
+    assert_eq!(last_words.collect::<Vec<_>>(), ["not a domain name: too long", "next.example.com"]);
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output =
+        mlbridge().args(["classify", "example.com"]).stdout(full).stderr(Stdio::piped()).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("standard output"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = mlbridge().args(["classify", "example.com"]).stdout(writer).output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+}
