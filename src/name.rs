@@ -69,6 +69,9 @@ impl Name {
             return self.read_escaped(text);
         };
         match idna::domain_to_ascii(unicode) {
+            Ok(ascii) if changes_escapes(unicode, &ascii) => {
+                Err(Error::Name("an escape in an internationalised label"))
+            }
             Ok(ascii) => self.read_text(ascii.as_bytes()),
             Err(_) => Err(Error::Name("no valid internationalised name (IDNA)")),
         }
@@ -251,6 +254,15 @@ impl Name {
     }
 }
 
+/// Whether the conversion to A-labels made other escapes: one within a label that became Punycode, or a character that
+/// became a backslash.
+fn changes_escapes(unicode: &str, ascii: &str) -> bool {
+    let count = |text: &str| text.matches('\\').count();
+    let mut labels = ascii.split('.');
+    count(unicode) != count(ascii)
+        || labels.any(|label| label.starts_with("xn--") && count(label) > 0)
+}
+
 const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
 
 /// Eight times the same byte.
@@ -416,6 +428,7 @@ mod tests {
     fn unicode_becomes_a_labels() {
         assert_eq!(text("Bücher.example".as_bytes()), "xn--bcher-kva.example");
         assert_eq!(text("bücher。example".as_bytes()), "xn--bcher-kva.example");
+        assert_eq!(text("a\\.b.bücher.example".as_bytes()), "a\\.b.xn--bcher-kva.example");
     }
 
     #[test]
@@ -434,6 +447,9 @@ mod tests {
             b"a\\25",
             b"a\\256",
             &[b'a'; 5000],
+            // Punycode takes the backslash for a letter, and a full-width one becomes a plain one.
+            "\u{fc}\\.com".as_bytes(),
+            "\u{ff3c}.com".as_bytes(),
         ] {
             assert!(Name::from_text(bad).is_err(), "{bad:?}");
         }
