@@ -358,6 +358,17 @@ impl DirectoryLock {
         let file = options.open(path.join("lock")).ok()?;
         query_lock(&file).ok().flatten()
     }
+
+    /// Whether the file that holds the lock has no name any more.
+    pub fn is_removed(&self) -> bool {
+        let metadata = self.file.as_ref().map(File::metadata);
+        matches!(metadata, Some(Ok(metadata)) if metadata.nlink() == 0)
+    }
+
+    /// Whether the directory at the path is the one that is locked.
+    pub fn is_of(&self, path: &Path) -> bool {
+        check_directory(path).is_ok_and(|directory| directory == Some(self.directory))
+    }
 }
 
 impl Drop for DirectoryLock {

@@ -295,6 +295,9 @@ impl Database {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         refuse_newer(version, path.as_deref())?;
+        if is_foreign(&connection)? {
+            return Err(Error::file(path.as_deref().unwrap_or(Path::new("store")), FOREIGN).into());
+        }
         configure(&connection)?;
         let mut connection = connection;
         if version == 0 {
@@ -1106,30 +1109,30 @@ impl Reader {
         let folder =
             std::fs::canonicalize(state_dir).map_err(|error| Error::file(state_dir, error))?;
         let path = database_path(&folder);
+        let no_store =
+            "no store here yet: it is made when the DNS server has classified its first name";
         if !path.exists() {
-            let reason =
-                "no store here yet: it is made when the DNS server has classified its first name";
-            return Err(Error::file(&path, reason));
+            return Err(Error::file(&path, no_store));
         }
         refuse_odd_files(&path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NOFOLLOW
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let open = || -> rusqlite::Result<Connection> {
-            let connection = Connection::open_with_flags(&path, flags)?;
+        let look = |connection: &Connection| -> rusqlite::Result<i64> {
             connection.busy_timeout(Duration::from_secs(5))?;
-            configure(&connection)?;
-            Ok(connection)
+            connection.query_row("PRAGMA user_version", [], |row| row.get(0))
         };
-        let connection = open().map_err(|error| at(&path, &error))?;
-        let version = connection
-            .query_row("PRAGMA user_version", [], |row| row.get(0))
-            .map_err(|error| at(&path, &error))?;
+        let connection = Connection::open_with_flags(&path, flags);
+        let connection = connection.map_err(|error| at(&path, &error))?;
+        let version = look(&connection).map_err(|error| at(&path, &error))?;
         refuse_newer(version, Some(&path))?;
-        if version == 0 {
-            let reason = "is not mlbridge's: it has no version of a store";
-            return Err(Error::file(&path, reason));
+        if is_foreign(&connection).map_err(|error| at(&path, &error))? {
+            return Err(Error::file(&path, FOREIGN));
         }
+        if version == 0 {
+            return Err(Error::file(&path, no_store));
+        }
+        configure(&connection).map_err(|error| at(&path, &error))?;
         Ok(Reader { connection, path })
     }
 
@@ -1429,6 +1432,14 @@ fn refuse_newer(version: i64, path: Option<&Path>) -> Result<()> {
         "{place}: version {version} of the store is newer than version {SCHEMA_VERSION} of this library; use the newer library"
     )))
 }
+
+/// Whether a database holds something and is not of this library: it then stays as it is.
+fn is_foreign(connection: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT application_id <> ?1 AND EXISTS (SELECT 1 FROM sqlite_master) FROM pragma_application_id";
+    connection.query_row(sql, [APPLICATION_ID], |row| row.get(0))
+}
+
+const FOREIGN: &str = "is a database of another program; move it away, or give another state_dir";
 
 /// Makes an empty file that only its owner may read, if it is missing; SQLite gives its helpers the same mode.
 fn create_private(path: &Path) -> Result<()> {
@@ -1883,12 +1894,23 @@ mod tests {
     }
 
     #[test]
-    fn a_database_of_another_program_is_told_so() {
+    fn a_database_of_another_program_stays_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
-        let foreign = Connection::open(database_path(folder.path())).unwrap();
-        foreign.execute_batch("CREATE TABLE other (x)").unwrap();
+        let path = database_path(folder.path());
+        std::fs::write(&path, "").unwrap();
         let error = Reader::open(folder.path()).err().unwrap().to_string();
-        assert!(error.contains("is not mlbridge's"), "{error}");
+        assert!(error.contains("no store here yet"), "{error}");
+        let foreign = Connection::open(&path).unwrap();
+        for version in [0, 1] {
+            let sql = format!("CREATE TABLE other{version} (x); PRAGMA user_version = {version};");
+            foreign.execute_batch(&sql).unwrap();
+            let before = std::fs::read(&path).unwrap();
+            let error = Reader::open(folder.path()).err().unwrap().to_string();
+            assert!(error.contains("of another program"), "{error}");
+            let error = Database::open(folder.path()).err().unwrap().error.to_string();
+            assert!(error.contains("of another program"), "{error}");
+            assert_eq!(std::fs::read(&path).unwrap(), before);
+        }
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub(super) fn run(hub: &Arc<Hub>) {
 /// The open database and the lock of its directory. Fields drop in this order: the database is closed under the lock.
 struct Store {
     database: Database,
-    _lock: Option<DirectoryLock>,
+    lock: Option<DirectoryLock>,
     /// What stood at the paths of lock and database after they were opened.
     files: [Option<(u64, u64)>; 2],
 }
@@ -227,11 +227,11 @@ impl<'a> Worker<'a> {
             Some(directory) => {
                 let lock = DirectoryLock::take(directory)?;
                 let database = Database::open(directory)?;
-                Ok(Store { database, _lock: Some(lock), files: files_of(Some(directory)) })
+                Ok(Store { database, lock: Some(lock), files: files_of(Some(directory)) })
             }
             None => {
                 let database = Database::in_memory()?;
-                Ok(Store { database, _lock: None, files: files_of(None) })
+                Ok(Store { database, lock: None, files: files_of(None) })
             }
         }
     }
@@ -291,7 +291,7 @@ impl<'a> Worker<'a> {
 
     /// Sets a damaged store aside; the next attempt begins a new one.
     fn reset(&mut self, directory: &std::path::Path) {
-        let held = self.store.take().and_then(|store| store._lock);
+        let held = self.store.take().and_then(|store| store.lock);
         let lock = held.map_or_else(|| DirectoryLock::take(directory), Ok);
         match lock.and_then(|_lock| Database::set_aside(directory)) {
             Ok(aside) => {
@@ -310,11 +310,16 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Gives up a store whose files are no longer where they were: what is written there, nobody would find again.
+    /// Gives up a store whose files were removed or replaced: what is written there, nobody would find again. A directory
+    /// that is out of sight is none: the host may have gone into a chroot.
     fn look_for_files(&mut self) {
         let Some(directory) = self.hub.state_dir.clone() else { return };
-        let files = files_of(Some(&directory));
-        if self.store.as_ref().is_none_or(|store| store.files == files) {
+        let is_gone = |store: &Store| {
+            let Some(lock) = &store.lock else { return false };
+            let replaced = || lock.is_of(&directory) && store.files != files_of(Some(&directory));
+            lock.is_removed() || replaced()
+        };
+        if !self.store.as_ref().is_some_and(is_gone) {
             return;
         }
         self.store = None;
