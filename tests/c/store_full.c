@@ -20,7 +20,7 @@ static int fill(const mlb_engine *engine, int most) {
 
 static void expect_goes_on_while_full(const mlb_engine *engine, const char *state) {
     EXPECT(strstr(sink_error(engine), state), "\"%s\" does not name the store", sink_error(engine));
-    for (int round = 0; round < rounds(10); round++) {
+    for (int round = 0; round < rounds(4); round++) {
         ask_many(engine, "while-full", round * 1000, 1000);
         mlb_status status = mlb_flush(engine, 2000);
         EXPECT(status == MLB_E_IO || status == MLB_E_TIMEOUT, "flush on a full disk: %s", mlb_strerror((int)status));
