@@ -250,7 +250,10 @@ impl Name {
     /// The name as ASCII text without the final dot (the root is `.`); other bytes, dots in labels and backslashes are
     /// escaped as in master files.
     pub fn to_text(&self) -> String {
-        self.to_string()
+        let mut text = String::with_capacity(self.wire().len());
+        // A String takes everything.
+        let _ = write_text(self.wire(), &mut text);
+        text
     }
 }
 
@@ -349,16 +352,22 @@ pub fn write_text(wire: &[u8], out: &mut impl fmt::Write) -> fmt::Result {
             out.write_char('.')?;
         }
         first = false;
-        for &byte in label {
-            match byte {
-                b'.' | b'\\' => write!(out, "\\{}", char::from(byte))?,
-                0x21..=0x7e => out.write_char(char::from(byte))?,
-                other => write!(out, "\\{other:03}")?,
-            }
-        }
+        write_label(label, out)?;
         rest = tail;
     }
     if first { out.write_char('.') } else { Ok(()) }
+}
+
+fn write_label(label: &[u8], out: &mut impl fmt::Write) -> fmt::Result {
+    let is_plain = |byte: &u8| matches!(byte, 0x21..=0x7e) && !matches!(byte, b'.' | b'\\');
+    for run in label.chunk_by(|one, next| is_plain(one) && is_plain(next)) {
+        match (run, std::str::from_utf8(run)) {
+            ([byte @ (b'.' | b'\\')], _) => write!(out, "\\{}", char::from(*byte))?,
+            ([byte], _) if !is_plain(byte) => write!(out, "\\{byte:03}")?,
+            (_, text) => out.write_str(text.unwrap_or_default())?,
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Name {

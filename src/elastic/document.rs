@@ -473,13 +473,23 @@ impl Json<'_> {
     }
 
     fn hex(&mut self, number: u64) -> &mut Self {
-        let _ = write!(self.0, "{number:016x}");
+        push_hex(self.0, number, 16);
         self
     }
 
     fn address(&mut self, address: IpAddr) -> &mut Self {
-        let _ = write!(self.0, "\"{address}\"");
-        self
+        match address {
+            IpAddr::V4(v4) => {
+                for (byte, before) in v4.octets().into_iter().zip(["\"", ".", ".", "."]) {
+                    self.raw(before).number(byte);
+                }
+                self.raw("\"")
+            }
+            IpAddr::V6(v6) => {
+                let _ = write!(self.0, "\"{v6}\"");
+                self
+            }
+        }
     }
 
     /// The shortest digits that give the same number again; `null` for what is none.
@@ -510,6 +520,17 @@ impl Json<'_> {
             self.number(now.saturating_sub(before));
         }
         self.raw("}")
+    }
+}
+
+/// Appends a number in at least so many hexadecimal digits. `write!` takes several times as long.
+pub(crate) fn push_hex(out: &mut Vec<u8>, number: u64, least: u32) {
+    let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(least);
+    for place in (0..digits).rev() {
+        out.push(match (number >> (4 * place) & 15) as u8 {
+            digit @ 0..10 => b'0' + digit,
+            letter => b'a' - 10 + letter,
+        });
     }
 }
 

@@ -127,7 +127,7 @@ impl Hub {
     /// Makes an engine's settings those that count, and has the engine told of changes.
     pub fn join(&self, settings: HubSettings, model: u64, subscriber: Weak<dyn Subscriber>) {
         if let Some(mut models) = lock(&self.models) {
-            models.insert(model, settings.model.clone());
+            models.insert(model, Arc::new(settings.model.clone()));
         }
         self.settings.store(Arc::new(settings));
         if let Some(mut subscribers) = lock(&self.subscribers) {

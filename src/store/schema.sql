@@ -1,4 +1,4 @@
--- The store's tables, version 1. Times are milliseconds since 1970 (UTC); words of a verdict are the C ABI's numbers.
+-- The store's tables, version 2. Times are milliseconds since 1970 (UTC); words of a verdict are the C ABI's numbers.
 
 -- A verdict, or several equal ones within a window. Rows grow with time.
 CREATE TABLE event (
@@ -24,11 +24,14 @@ CREATE TABLE event (
   client_group   TEXT,
   count          INTEGER NOT NULL,
   closes         INTEGER NOT NULL,            -- from then on the count is final and the row may be forwarded
-  dropped_before INTEGER NOT NULL,            -- events lost since the row before
-  state          INTEGER NOT NULL DEFAULT 0   -- 0 pending, 1 delivered, 2 dead letter
+  dropped_before INTEGER NOT NULL             -- events lost since the row before
 ) STRICT;
 CREATE INDEX event_by_name ON event (name);
-CREATE INDEX event_pending ON event (row) WHERE state = 0;
+
+-- The events that no cluster has acknowledged; those neither here nor among the dead letters are delivered.
+CREATE TABLE outbox (
+  row INTEGER PRIMARY KEY REFERENCES event (row)
+) STRICT;
 
 -- Why a cluster will never take an event.
 CREATE TABLE dead_letter (

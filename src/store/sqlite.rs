@@ -8,9 +8,9 @@
 
 use crate::config::RecordClient;
 use crate::elastic;
-use crate::elastic::document::{self, ModelRecord, VerdictRecord};
+use crate::elastic::document::{self, ModelRecord, VerdictRecord, push_hex};
 use crate::error::{Error, Result};
-use crate::name::{MAX_WIRE, Name};
+use crate::name::Name;
 use crate::policy;
 use crate::policy::overrides::{Class, Override, Scope};
 use crate::store::event::{Client, Event};
@@ -18,13 +18,14 @@ use crate::verdict::{Action, Decision, Label, Source};
 use rusqlite::{
     Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 const FILE_NAME: &str = "mlbridge.db";
 /// "mlbr", for `file(1)` and for people with a hex dump.
 const APPLICATION_ID: i64 = 0x6d6c_6272;
@@ -35,10 +36,6 @@ const MAX_DOMAINS: i64 = 500_000;
 const MAX_TO_VET: i64 = 100_000;
 /// Bytes that a name takes at most in most cases: a small store keeps as many names as a quarter of it holds.
 const NAME_BYTES: u64 = 256;
-
-const PENDING: i64 = 0;
-const DELIVERED: i64 = 1;
-const DEAD: i64 = 2;
 
 /// The path of the database in a state directory.
 pub fn database_path(state_dir: &Path) -> PathBuf {
@@ -184,8 +181,8 @@ pub struct EventRow {
     pub sinkhole4: Option<Ipv4Addr>,
     /// See [`EventRow::sinkhole4`].
     pub sinkhole6: Option<Ipv6Addr>,
-    /// First eight bytes of the model's SHA-256, its name and version.
-    pub model: (u64, String, String),
+    /// First eight bytes of the model's SHA-256; its name and version, empty if unknown.
+    pub model: (u64, Arc<(String, String)>),
     /// The thresholds vet and block that counted.
     pub thresholds: (f32, f32),
     /// The client's group.
@@ -252,6 +249,9 @@ pub struct Database {
     /// would then take for what it has on the way.
     last_row: i64,
     open_rows: HashMap<u64, OpenRow, ahash::RandomState>,
+    /// When the windows of `open_rows` close, in the order in which they opened.
+    closing: VecDeque<(i64, u64)>,
+    models: Models,
     /// Rows whose windows closed until then may have been handed out: they are not added to any more.
     handed_out: i64,
     /// What [`data_version`] was when overrides and pending rows were last read.
@@ -300,6 +300,12 @@ impl Database {
         }
         configure(&connection)?;
         let mut connection = connection;
+        if version == 1 {
+            let transaction = begin(&mut connection)?;
+            transaction.execute_batch(include_str!("schema-1-to-2.sql"))?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            transaction.commit()?;
+        }
         if version == 0 {
             let transaction = begin(&mut connection)?;
             transaction.execute_batch(include_str!("schema.sql"))?;
@@ -320,6 +326,7 @@ impl Database {
         let last_row =
             connection
                 .query_row("SELECT coalesce(max(row), 0) FROM event", [], |row| row.get(0))?;
+        let models = models(&connection)?;
         let mut database = Database {
             connection,
             path,
@@ -327,6 +334,8 @@ impl Database {
             sequence: 0,
             last_row,
             open_rows: HashMap::default(),
+            closing: VecDeque::new(),
+            models,
             handed_out: i64::MIN,
             data_version,
             counted_version: data_version,
@@ -379,7 +388,7 @@ impl Database {
         let outcome = self.write_all(events, coalesce_ms, dropped, models);
         if outcome.is_err() {
             // The counts added in memory are not in the file; their rows will not be added to again.
-            self.open_rows.clear();
+            self.forget_all_windows();
         }
         outcome
     }
@@ -393,8 +402,11 @@ impl Database {
     ) -> Outcome<Written> {
         let mut written = Written::default();
         let mut dropped = dropped;
+        let before = self.last_row;
         let transaction = begin(&mut self.connection)?;
         let mut domains: HashMap<&[u8], Seen, ahash::RandomState> = HashMap::default();
+        // The rows that this batch adds to.
+        let mut added = Vec::new();
         {
             let mut insert = transaction.prepare_cached(INSERT_EVENT)?;
             for event in events {
@@ -409,6 +421,9 @@ impl Database {
                 let takes =
                     |open: &&mut OpenRow| event.time < open.closes && open.closes > handed_out;
                 if let Some(open) = self.open_rows.get_mut(&key).filter(takes) {
+                    if open.added == 0 {
+                        added.push(key);
+                    }
                     open.added += 1;
                     written.coalesced += 1;
                     continue;
@@ -417,36 +432,56 @@ impl Database {
                 self.sequence += 1;
                 self.last_row += 1;
                 let keys = (self.last_row, self.opening, self.sequence);
-                insert_event(&mut insert, event, keys, closes, dropped)?;
+                insert_event(&mut insert, event, &seen.text, keys, closes, dropped)?;
                 dropped = 0;
                 written.stored += 1;
-                if coalesce_ms > 0 && self.open_rows.len() < MAX_OPEN_ROWS {
+                if coalesce_ms > 0 && self.closing.len() < MAX_OPEN_ROWS {
                     let row = self.last_row;
+                    self.closing.push_back((closes, key));
                     let before = self.open_rows.insert(key, OpenRow { row, closes, added: 0 });
                     if let Some(before) = before.filter(|before| before.added > 0) {
-                        let added = before.added.cast_signed();
-                        transaction
-                            .prepare_cached(ADD_COUNT)?
-                            .execute(params![before.row, added])?;
+                        add_count(&transaction, &before)?;
                     }
                 }
             }
-            let mut add = transaction.prepare_cached(ADD_COUNT)?;
-            let now = events.last().map_or(0, |event| event.time);
-            for open in self.open_rows.values_mut().filter(|open| open.added > 0) {
-                add.execute(params![open.row, open.added.cast_signed()])?;
-                open.added = 0;
+            for key in added {
+                if let Some(open) = self.open_rows.get_mut(&key).filter(|open| open.added > 0) {
+                    add_count(&transaction, open)?;
+                    open.added = 0;
+                }
             }
-            self.open_rows.retain(|_, open| open.closes > now);
+            transaction
+                .prepare_cached("INSERT INTO outbox SELECT row FROM event WHERE row > ?1")?
+                .execute([before])?;
             write_domains(&transaction, &domains)?;
-            for (id, (name, version)) in models {
+            for (id, names) in models {
                 transaction
                     .prepare_cached("INSERT OR IGNORE INTO model VALUES (?1, ?2, ?3)")?
-                    .execute(params![id.cast_signed(), name, version])?;
+                    .execute(params![id.cast_signed(), names.0, names.1])?;
             }
         }
         transaction.commit()?;
+        self.models.extend(models.iter().map(|(id, names)| (*id, Arc::clone(names))));
+        self.forget_closed(events.last().map_or(0, |event| event.time));
         Ok(written)
+    }
+
+    /// Forgets the rows whose windows are closed.
+    fn forget_closed(&mut self, now: i64) {
+        while let Some(&(closes, key)) = self.closing.front()
+            && closes <= now
+        {
+            self.closing.pop_front();
+            // The key may stand for a later row by now, which has a place of its own in `closing`.
+            if self.open_rows.get(&key).is_some_and(|open| open.closes <= now) {
+                self.open_rows.remove(&key);
+            }
+        }
+    }
+
+    fn forget_all_windows(&mut self) {
+        self.open_rows.clear();
+        self.closing.clear();
     }
 
     /// Removes rows beyond the bounds of age and size; gives how many of them no cluster had acknowledged.
@@ -461,7 +496,7 @@ impl Database {
             evicted += self.delete("time < ?1", params![oldest])?;
         }
         while self.is_over(max_bytes)? {
-            let finished = self.delete_oldest("state != 0")?;
+            let finished = self.delete_oldest("row NOT IN (SELECT row FROM outbox)")?;
             if finished.1 > 0 {
                 continue;
             }
@@ -511,13 +546,14 @@ impl Database {
     /// Deletes events; gives how many of them were pending.
     fn delete(&mut self, which: &str, values: impl rusqlite::Params + Copy) -> Outcome<u64> {
         let transaction = begin(&mut self.connection)?;
-        let count = format!("SELECT count(*) FROM event WHERE state = 0 AND {which}");
-        let pending: i64 = transaction.query_row(&count, values, |row| row.get(0))?;
+        let chosen =
+            format!("DELETE FROM outbox WHERE row IN (SELECT row FROM event WHERE {which})");
+        let pending = transaction.execute(&chosen, values)?;
         transaction.execute(&format!("DELETE FROM event WHERE {which}"), values)?;
         transaction
             .execute("DELETE FROM dead_letter WHERE row NOT IN (SELECT row FROM event)", [])?;
         transaction.commit()?;
-        Ok(pending.unsigned_abs())
+        Ok(pending as u64)
     }
 
     fn cap_names(&mut self, max_bytes: u64) -> Outcome<()> {
@@ -596,9 +632,11 @@ impl Database {
     /// # Errors
     /// A [`Failure`].
     pub fn close_windows(&mut self, now: i64) -> Outcome<()> {
-        self.open_rows.clear();
-        self.connection
-            .execute("UPDATE event SET closes = ?1 WHERE state = 0 AND closes > ?1", [now])?;
+        self.forget_all_windows();
+        self.connection.execute(
+            "UPDATE event SET closes = ?1 WHERE closes > ?1 AND row IN (SELECT row FROM outbox)",
+            [now],
+        )?;
         Ok(())
     }
 
@@ -616,7 +654,7 @@ impl Database {
     }
 
     fn count_pending(&self) -> Outcome<u64> {
-        let count = "SELECT count(*) FROM event WHERE state = 0";
+        let count = "SELECT count(*) FROM outbox";
         Ok(self.connection.query_row(count, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
     }
 
@@ -652,7 +690,8 @@ impl Database {
     ) -> Outcome<Vec<elastic::Document>> {
         self.handed_out = self.handed_out.max(now);
         let sql = format!(
-            "{SELECT_EVENT} WHERE e.state = 0 AND e.closes <= ?1 AND e.row > ?3 ORDER BY e.row LIMIT ?2"
+            "SELECT {EVENT_COLUMNS}, 0 FROM outbox o CROSS JOIN event e ON e.row = o.row
+             WHERE o.row > ?3 AND e.closes <= ?1 ORDER BY o.row LIMIT ?2"
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
         let limit = i64::try_from(max_documents).unwrap_or(i64::MAX);
@@ -660,7 +699,7 @@ impl Database {
         let mut documents = Vec::new();
         let mut bytes = 0;
         while let Some(row) = rows.next()? {
-            let event = event_row(row)?;
+            let event = event_row(row, &self.models)?;
             let mut source = Vec::with_capacity(USUAL_DOCUMENT);
             write_document(&mut source, &event, host, namespace);
             bytes += source.len();
@@ -680,19 +719,18 @@ impl Database {
         let transaction = begin(&mut self.connection)?;
         let (mut delivered, mut dead) = (0, 0);
         {
-            let mut mark = transaction.prepare_cached(
-                "UPDATE event SET state = ?3 WHERE row BETWEEN ?1 AND ?2 AND state = 0",
-            )?;
+            let mut take_out =
+                transaction.prepare_cached("DELETE FROM outbox WHERE row BETWEEN ?1 AND ?2")?;
             // Most batches are rows without a gap: one statement for all of them.
             for rows in settled.delivered.chunk_by(|row, next| row.checked_add(1) == Some(*next)) {
                 if let (Some(first), Some(last)) = (rows.first(), rows.last()) {
-                    delivered += mark.execute(params![first, last, DELIVERED])? as u64;
+                    delivered += take_out.execute([first, last])? as u64;
                 }
             }
             let mut bury = transaction
                 .prepare_cached("INSERT OR REPLACE INTO dead_letter VALUES (?1, ?2, ?3)")?;
             for (row, reason) in &settled.dead {
-                if mark.execute(params![row, row, DEAD])? > 0 {
+                if take_out.execute([row, row])? > 0 {
                     bury.execute(params![row, now, reason])?;
                     dead += 1;
                 }
@@ -817,7 +855,16 @@ impl Database {
 }
 
 /// Name and version of models by id.
-pub type Models = HashMap<u64, (String, String)>;
+pub type Models = HashMap<u64, Arc<(String, String)>>;
+
+fn models(connection: &Connection) -> rusqlite::Result<Models> {
+    let mut statement = connection.prepare("SELECT id, name, version FROM model")?;
+    let rows = statement.query_map([], |row| {
+        let id: i64 = row.get(0)?;
+        Ok((id.cast_unsigned(), Arc::new((row.get(1)?, row.get(2)?))))
+    })?;
+    rows.collect()
+}
 
 /// What a batch says about one name.
 struct Seen {
@@ -832,14 +879,10 @@ struct Seen {
 
 impl Seen {
     fn new(event: &Event) -> Seen {
-        let mut buffer = [0; MAX_WIRE];
-        let registered = crate::suffix::registered_domain(event.name.dotted(&mut buffer));
-        let registered = registered.map(|domain| {
-            Name::from_text(&escape_dotted(domain)).map(|name| name.to_text()).unwrap_or_default()
-        });
+        let text = event.name.to_text();
         Seen {
-            registered: registered.filter(|text| !text.is_empty()),
-            text: event.name.to_text(),
+            registered: registered_domain(&text).map(str::to_owned),
+            text,
             first: event.time,
             last: event.time,
             counts: [0; 3],
@@ -858,16 +901,10 @@ impl Seen {
     }
 }
 
-/// A dotted name with its odd bytes escaped, so that it can be read as text.
-fn escape_dotted(dotted: &[u8]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(dotted.len());
-    for &byte in dotted {
-        match byte {
-            b'.' | 0x21..=0x5b | 0x5d..=0x7e => text.push(byte),
-            other => text.extend_from_slice(format!("\\{other:03}").as_bytes()),
-        }
-    }
-    text
+/// The registered domain of a name in text form.
+fn registered_domain(text: &str) -> Option<&str> {
+    let domain = crate::suffix::registered_domain(text.as_bytes())?;
+    std::str::from_utf8(domain).ok()
 }
 
 fn write_domains(
@@ -883,7 +920,10 @@ fn write_domains(
         "INSERT INTO to_vet (name, state, example, score, time, count, author, written)
          VALUES (?1, 'pending', ?2, ?3, ?4, ?5, '', 0) ON CONFLICT (name) DO UPDATE SET count = count + ?5",
     )?;
-    for seen in domains.values() {
+    // In the order of the table: pages are then visited once.
+    let mut domains: Vec<&Seen> = domains.values().collect();
+    domains.sort_unstable_by(|one, other| one.text.cmp(&other.text));
+    for seen in domains {
         let [allowed, vetted, blocked] = seen.counts;
         let decision = seen.decision as u8;
         let score = seen.score.map(f64::from);
@@ -906,7 +946,12 @@ fn write_domains(
     Ok(())
 }
 
-const ADD_COUNT: &str = "UPDATE event SET count = count + ?2 WHERE row = ?1";
+fn add_count(transaction: &Transaction<'_>, open: &OpenRow) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("UPDATE event SET count = count + ?2 WHERE row = ?1")?
+        .execute([open.row, open.added.cast_signed()])?;
+    Ok(())
+}
 
 const INSERT_EVENT: &str = "INSERT INTO event (row, opening, sequence, time, name, client, client_mode, qtype, score, label, decision,
     source, action, flags, sinkhole4, sinkhole6, model, vet, block, client_group, count, closes, dropped_before)
@@ -915,6 +960,7 @@ const INSERT_EVENT: &str = "INSERT INTO event (row, opening, sequence, time, nam
 fn insert_event(
     insert: &mut rusqlite::CachedStatement<'_>,
     event: &Event,
+    name: &str,
     (row, opening, sequence): (i64, i64, i64),
     closes: i64,
     dropped: u64,
@@ -947,7 +993,7 @@ fn insert_event(
         opening,
         sequence,
         event.time,
-        event.name.to_text(),
+        name,
         client,
         mode,
         event.qtype,
@@ -972,11 +1018,18 @@ fn insert_event(
 /// Bytes that hold nearly every document: one that has to grow costs a copy.
 const USUAL_DOCUMENT: usize = 1536;
 
-const SELECT_EVENT: &str = "SELECT e.row, e.opening, e.sequence, e.time, e.name, e.client, e.client_mode, e.qtype, e.score, e.label,
+/// What [`event_row`] reads first; a number of [`STATES`] comes next.
+const EVENT_COLUMNS: &str = "e.row, e.opening, e.sequence, e.time, e.name, e.client, e.client_mode, e.qtype, e.score, e.label,
     e.decision, e.source, e.action, e.flags, e.sinkhole4, e.sinkhole6, e.model, e.vet, e.block, e.client_group, e.count,
-    e.dropped_before, e.state, m.name, m.version FROM event e LEFT JOIN model m ON m.id = e.model";
+    e.dropped_before";
 
-fn event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
+/// What can have become of a row.
+const STATES: [&str; 3] = ["pending", "delivered", "dead"];
+
+/// What became of the row, for a query that does not know.
+const STATE: &str = "CASE WHEN e.row IN (SELECT row FROM outbox) THEN 0 WHEN e.row IN (SELECT row FROM dead_letter) THEN 2 ELSE 1 END";
+
+fn event_row(row: &Row<'_>, models: &Models) -> rusqlite::Result<EventRow> {
     let (opening, sequence, time): (i64, i64, i64) = (row.get(1)?, row.get(2)?, row.get(3)?);
     let mode: i64 = row.get(6)?;
     let client_mode = match mode {
@@ -985,8 +1038,7 @@ fn event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
         2 => RecordClient::Hmac,
         _ => RecordClient::None,
     };
-    let client: Option<Vec<u8>> = row.get(5)?;
-    let client = match (client.as_deref(), client_mode) {
+    let client = match (row.get_ref(5)?.as_blob_or_null()?, client_mode) {
         (Some(bytes), RecordClient::Hmac) => {
             bytes.try_into().map_or(Client::Unknown, Client::Hashed)
         }
@@ -994,10 +1046,11 @@ fn event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
         (None, _) => Client::Unknown,
     };
     let number = |index: usize| -> rusqlite::Result<u8> { row.get(index) };
-    let state: i64 = row.get(22)?;
+    let state: u8 = row.get(22)?;
+    let model = row.get::<_, i64>(16)?.cast_unsigned();
     Ok(EventRow {
         row: row.get(0)?,
-        id: format!("{time:012x}-{:016x}-{sequence:x}", opening.cast_unsigned()),
+        id: event_id(time, opening, sequence),
         sequence: sequence.unsigned_abs(),
         time,
         name: row.get(4)?,
@@ -1012,21 +1065,24 @@ fn event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
         flags: row.get(13)?,
         sinkhole4: row.get::<_, Option<[u8; 4]>>(14)?.map(Ipv4Addr::from),
         sinkhole6: row.get::<_, Option<[u8; 16]>>(15)?.map(Ipv6Addr::from),
-        model: (
-            row.get::<_, i64>(16)?.cast_unsigned(),
-            row.get::<_, Option<String>>(23)?.unwrap_or_default(),
-            row.get::<_, Option<String>>(24)?.unwrap_or_default(),
-        ),
+        model: (model, models.get(&model).cloned().unwrap_or_default()),
         thresholds: (row.get::<_, f64>(17)? as f32, row.get::<_, f64>(18)? as f32),
         group: row.get(19)?,
         count: row.get::<_, i64>(20)?.unsigned_abs(),
         dropped_before: row.get::<_, i64>(21)?.unsigned_abs(),
-        state: match state {
-            PENDING => "pending",
-            DELIVERED => "delivered",
-            _ => "dead",
-        },
+        state: STATES.get(usize::from(state)).unwrap_or(&"delivered"),
     })
+}
+
+/// The id of an event: it says when it was, and no other event of any store has it.
+fn event_id(time: i64, opening: i64, sequence: i64) -> String {
+    let mut id = Vec::with_capacity(48);
+    push_hex(&mut id, time.cast_unsigned(), 12);
+    id.push(b'-');
+    push_hex(&mut id, opening.cast_unsigned(), 16);
+    id.push(b'-');
+    push_hex(&mut id, sequence.cast_unsigned(), 1);
+    String::from_utf8(id).unwrap_or_default()
 }
 
 fn address_of(bytes: &[u8]) -> Option<IpAddr> {
@@ -1047,23 +1103,26 @@ impl EventRow {
 }
 
 fn write_document(out: &mut Vec<u8>, event: &EventRow, host: &str, namespace: &str) {
-    let hash = event.client_text();
+    let hash;
     let client = match event.client {
         Client::Unknown => document::Client::Unknown,
         Client::Address(address) => document::Client::Address(address),
-        Client::Hashed(_) => document::Client::Hashed(&hash),
+        Client::Hashed(_) => {
+            hash = event.client_text();
+            document::Client::Hashed(&hash)
+        }
     };
-    let suffix = crate::suffix::suffix_start(event.name.as_bytes());
-    let domain = crate::suffix::registered_domain(event.name.as_bytes())
-        .and_then(|bytes| std::str::from_utf8(bytes).ok());
+    let dotted = event.name.as_bytes();
+    let suffix = crate::suffix::suffix_start(dotted);
+    let domain = crate::suffix::registered_start(dotted, suffix);
     let (vet, block) = event.thresholds;
-    let (sha, name, version) = &event.model;
+    let (sha, names) = &event.model;
     let record = VerdictRecord {
         id: &event.id,
         sequence: event.sequence,
         time_ms: event.time,
         name: &event.name,
-        registered_domain: domain,
+        registered_domain: domain.and_then(|start| event.name.get(start..)),
         suffix: event.name.get(suffix..).filter(|_| suffix > 0),
         client,
         client_mode: client_mode_word(event.client_mode),
@@ -1075,7 +1134,7 @@ fn write_document(out: &mut Vec<u8>, event: &EventRow, host: &str, namespace: &s
         action: event.action,
         sinkhole4: event.sinkhole4,
         sinkhole6: event.sinkhole6,
-        model: event.score.map(|_| ModelRecord { name, version, sha: *sha }),
+        model: event.score.map(|_| ModelRecord { name: &names.0, version: &names.1, sha: *sha }),
         thresholds: (policy::set(vet), policy::set(block)),
         count: event.count,
         flags: event.flags,
@@ -1132,6 +1191,12 @@ impl Reader {
         if version == 0 {
             return Err(Error::file(&path, no_store));
         }
+        if version < SCHEMA_VERSION {
+            let text = format!(
+                "version {version} of the store; the DNS server brings it to version {SCHEMA_VERSION} when it starts with this library"
+            );
+            return Err(Error::file(&path, text));
+        }
         configure(&connection).map_err(|error| at(&path, &error))?;
         Ok(Reader { connection, path })
     }
@@ -1146,19 +1211,20 @@ impl Reader {
     /// [`Error::Io`] if the store cannot be read.
     pub fn history(&self, name: Option<&Name>, limit: usize) -> Result<Vec<EventRow>> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.ask(|connection| match name {
-            None => {
-                let mut statement = connection.prepare(&format!("{SELECT_EVENT} ORDER BY e.row DESC LIMIT ?1"))?;
-                statement.query_map([limit], event_row)?.collect()
+        let name = name.map(Name::to_text);
+        let of_name = match name {
+            None => "?1 IS NULL",
+            Some(_) => {
+                "e.name IN (SELECT name FROM domain WHERE name = ?1 OR registered = ?1 UNION SELECT ?1)"
             }
-            Some(name) => {
-                let sql = format!(
-                    "{SELECT_EVENT} WHERE e.name IN (SELECT name FROM domain WHERE name = ?1 OR registered = ?1
-                     UNION SELECT ?1) ORDER BY e.row DESC LIMIT ?2"
-                );
-                let mut statement = connection.prepare(&sql)?;
-                statement.query_map(params![name.to_text(), limit], event_row)?.collect()
-            }
+        };
+        let sql = format!(
+            "SELECT {EVENT_COLUMNS}, {STATE} FROM event e WHERE {of_name} ORDER BY e.row DESC LIMIT ?2"
+        );
+        self.ask(|connection| {
+            let models = models(connection)?;
+            let mut statement = connection.prepare(&sql)?;
+            statement.query_map(params![name, limit], |row| event_row(row, &models))?.collect()
         })
     }
 
@@ -1301,15 +1367,15 @@ impl Reader {
     /// # Errors
     /// [`Error::Io`] if the store cannot be read.
     pub fn dead_letters(&self, limit: usize) -> Result<Vec<(EventRow, String)>> {
-        let sql = SELECT_EVENT.replace(
-            " FROM event e",
-            ", d.reason FROM event e JOIN dead_letter d ON d.row = e.row",
+        let sql = format!(
+            "SELECT {EVENT_COLUMNS}, 2, d.reason FROM event e JOIN dead_letter d ON d.row = e.row
+             ORDER BY e.row DESC LIMIT ?1"
         );
         self.ask(|connection| {
-            let mut statement =
-                connection.prepare(&format!("{sql} ORDER BY e.row DESC LIMIT ?1"))?;
+            let models = models(connection)?;
+            let mut statement = connection.prepare(&sql)?;
             let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-                Ok((event_row(row)?, row.get(25)?))
+                Ok((event_row(row, &models)?, row.get(23)?))
             })?;
             rows.collect()
         })
@@ -1323,10 +1389,8 @@ impl Reader {
         let path = self.path.clone();
         let mut run = || -> rusqlite::Result<usize> {
             let transaction = begin(&mut self.connection)?;
-            let back = transaction.execute(
-                "UPDATE event SET state = 0 WHERE row IN (SELECT row FROM dead_letter)",
-                [],
-            )?;
+            let back = transaction
+                .execute("INSERT OR IGNORE INTO outbox SELECT row FROM dead_letter", [])?;
             transaction.execute("DELETE FROM dead_letter", [])?;
             transaction.commit()?;
             Ok(back)
@@ -1350,23 +1414,25 @@ impl Reader {
                 clean: meta(connection, "clean")?.as_deref() != Some("0"),
                 ..Overview::default()
             };
-            let sql = "SELECT decision, state, count(*), sum(count), min(time), max(time) FROM event GROUP BY decision, state";
+            let sql =
+                "SELECT decision, count(*), sum(count), min(time), max(time) FROM event GROUP BY decision";
             let mut statement = connection.prepare(sql)?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
-                let (decision, state): (u8, u8) = (row.get(0)?, row.get(1)?);
-                let rows_here = row.get::<_, i64>(2)?.unsigned_abs();
+                let decision: u8 = row.get(0)?;
+                let rows_here = row.get::<_, i64>(1)?.unsigned_abs();
                 overview.events += rows_here;
-                overview.questions += row.get::<_, i64>(3)?.unsigned_abs();
-                for (slots, at) in [(&mut overview.by_decision, decision), (&mut overview.by_state, state)] {
-                    if let Some(slot) = slots.get_mut(usize::from(at)) {
-                        *slot += rows_here;
-                    }
+                overview.questions += row.get::<_, i64>(2)?.unsigned_abs();
+                if let Some(slot) = overview.by_decision.get_mut(usize::from(decision)) {
+                    *slot += rows_here;
                 }
-                let (first, last): (i64, i64) = (row.get(4)?, row.get(5)?);
+                let (first, last): (i64, i64) = (row.get(3)?, row.get(4)?);
                 overview.first = Some(overview.first.map_or(first, |known| known.min(first)));
                 overview.last = Some(overview.last.map_or(last, |known| known.max(last)));
             }
+            let pending = count("SELECT count(*) FROM outbox")?;
+            let dead = count("SELECT count(*) FROM dead_letter")?;
+            overview.by_state = [pending, overview.events.saturating_sub(pending + dead), dead];
             Ok(overview)
         })
     }
@@ -1589,7 +1655,7 @@ mod tests {
     }
 
     fn models() -> Models {
-        Models::from([(7, ("seed".to_owned(), "1".to_owned()))])
+        Models::from([(7, Arc::new(("seed".to_owned(), "1".to_owned())))])
     }
 
     fn open(folder: &tempfile::TempDir) -> Database {
@@ -1891,6 +1957,36 @@ mod tests {
             "{:?}",
             failure.error
         );
+    }
+
+    #[test]
+    fn a_store_of_version_1_is_brought_up_to_date() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = open(&folder);
+        let events: Vec<Event> =
+            (0..3).map(|n| event(&format!("n{n}.example"), n, Decision::Block)).collect();
+        database.write(&events, 0, 0, &models()).unwrap();
+        let version_1 = "ALTER TABLE event ADD COLUMN state INTEGER NOT NULL DEFAULT 0; UPDATE event SET state = row - 1;
+             INSERT INTO dead_letter VALUES (3, 0, 'no');
+             CREATE INDEX event_pending ON event (row) WHERE state = 0; DROP TABLE outbox; PRAGMA user_version = 1;";
+        database.connection.execute_batch(version_1).unwrap();
+        drop(database);
+        let error = Reader::open(folder.path()).err().unwrap().to_string();
+        assert!(error.contains("version 1 of the store"), "{error}");
+        assert_eq!(open(&folder).recovered, 1);
+        let reader = Reader::open(folder.path()).unwrap();
+        let rows = reader.history(None, 10).unwrap();
+        let states: Vec<&str> = rows.iter().map(|row| row.state).collect();
+        assert_eq!(states, ["dead", "delivered", "pending"]);
+        assert_eq!(reader.overview().unwrap().by_state, [1, 1, 1]);
+    }
+
+    #[test]
+    fn ids_are_fixed_text() {
+        let id = event_id(0x0199_a2b3_c4d5, -2, 0x1f);
+        assert_eq!(id, "0199a2b3c4d5-fffffffffffffffe-1f");
+        assert_eq!(event_id(0, 0, 0), "000000000000-0000000000000000-0");
+        assert_eq!(event_id(-1, 1, 1), "ffffffffffffffff-0000000000000001-1");
     }
 
     #[test]

@@ -125,7 +125,7 @@ fn event_json(row: &EventRow) -> serde_json::Value {
         "flags": row.flags,
         "count": row.count,
         "group": row.group,
-        "model": { "name": row.model.1, "version": row.model.2, "id": format!("{:016x}", row.model.0) },
+        "model": { "name": row.model.1.0, "version": row.model.1.1, "id": format!("{:016x}", row.model.0) },
         "state": row.state,
     })
 }
