@@ -42,9 +42,9 @@ impl Error {
         Error::Io(format!("{}: {reason}", path.display()))
     }
 
-    /// The error with the setting's key, or the first part of it, before its text: which file is at fault does not say
-    /// where to change it.
-    pub(crate) fn under(self, key: &str) -> Error {
+    /// The error with the place of the mistake before its text: a setting's key, the first part of one, or the file that
+    /// holds it. Which file is at fault does not say where to change it.
+    pub fn under(self, key: &str) -> Error {
         match self {
             Error::Config(text) => Error::Config(format!("{key}{text}")),
             Error::Io(text) => Error::Io(format!("{key}{text}")),

@@ -62,6 +62,22 @@ pub const LATENCY_BOUNDS_NS: [u64; 16] = [
     100_000_000,
 ];
 
+/// Buckets of the latency histogram.
+pub const LATENCY_BUCKETS: usize = LATENCY_BOUNDS_NS.len() + 1;
+
+/// The latency at a share of the calls of a histogram (0.5 = median), in nanoseconds: the upper bound of its bucket, the
+/// greatest bound for whatever is above. `None` if the histogram is empty.
+pub fn latency_quantile_ns(counts: &[u64; LATENCY_BUCKETS], share: f64) -> Option<u64> {
+    let total: u64 = counts.iter().sum();
+    let wanted = (total as f64 * share).ceil() as u64;
+    let mut seen = 0_u64;
+    let bucket = counts.iter().position(|count| {
+        seen += count;
+        total > 0 && seen >= wanted
+    })?;
+    LATENCY_BOUNDS_NS.get(bucket).or(LATENCY_BOUNDS_NS.last()).copied()
+}
+
 /// How many buckets of equal width the histogram of scores has.
 pub const SCORE_BUCKETS: usize = crate::elastic::document::SCORE_CLASSES;
 
@@ -154,7 +170,7 @@ counters! {
 /// All counters of one store and of the engines that share it. Any thread may use it.
 pub struct Stats {
     shards: Box<[Shard]>,
-    latency: [AtomicU64; LATENCY_BOUNDS_NS.len() + 1],
+    latency: [AtomicU64; LATENCY_BUCKETS],
     latency_sum_ns: AtomicU64,
     scores: [AtomicU64; SCORE_BUCKETS],
     /// The rest.
@@ -302,19 +318,9 @@ impl Stats {
         }
     }
 
-    /// The latency of timed calls at a share of them (0.5 = median), in nanoseconds: the upper bound of its bucket.
-    pub fn latency_quantile_ns(&self, share: f64) -> u64 {
-        let counts: Vec<u64> = self.latency.iter().map(|cell| cell.load(Relaxed)).collect();
-        let total: u64 = counts.iter().sum();
-        let wanted = (total as f64 * share).ceil() as u64;
-        let mut seen = 0_u64;
-        for (count, bound) in counts.iter().zip(LATENCY_BOUNDS_NS) {
-            seen += count;
-            if seen >= wanted && total > 0 {
-                return bound;
-            }
-        }
-        if total == 0 { 0 } else { u64::MAX }
+    /// Timed calls by [`LATENCY_BOUNDS_NS`]; the last bucket counts what took longer.
+    pub fn latency_histogram(&self) -> [u64; LATENCY_BUCKETS] {
+        std::array::from_fn(|at| self.latency.get(at).map_or(0, |cell| cell.load(Relaxed)))
     }
 
     /// Scores that the model computed, in buckets of equal width from 0 to 1.
@@ -529,12 +535,14 @@ mod tests {
     #[test]
     fn quantiles_come_from_the_histogram() {
         let stats = Stats::default();
-        assert_eq!(stats.latency_quantile_ns(0.5), 0);
+        let quantile = |share| latency_quantile_ns(&stats.latency_histogram(), share);
+        assert_eq!(quantile(0.5), None);
         for nanos in [50, 60, 900, 3_000_000] {
             stats.time(Duration::from_nanos(nanos));
         }
-        assert_eq!(stats.latency_quantile_ns(0.5), 64);
-        assert_eq!(stats.latency_quantile_ns(0.75), 1_000);
-        assert_eq!(stats.latency_quantile_ns(0.99), 10_000_000);
+        let found = [0.5, 0.75, 0.99].map(quantile);
+        assert_eq!(found, [Some(64), Some(1_000), Some(10_000_000)]);
+        stats.time(Duration::from_secs(3));
+        assert_eq!(quantile(1.0), Some(100_000_000));
     }
 }

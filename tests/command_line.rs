@@ -36,3 +36,20 @@ fn a_reader_that_goes_away_is_no_error() {
     let output = mlbridge().args(["classify", "example.com"]).stdout(writer).output().unwrap();
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
 }
+
+#[test]
+fn a_settings_file_is_named_with_what_is_wrong_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mlbridge.toml");
+    for (text, expected) in [
+        ("block.action = \"sinkhole\"\n", "block.action: "),
+        ("metrics.file = \"nowhere/metrics.prom\"\n", "metrics.file: "),
+        ("lists.block = [\"nowhere\"]\n", "lists.block: "),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let output = mlbridge().args(["config", "check"]).arg(&file).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains(&format!("{}: {expected}", file.display())), "{told}");
+    }
+}

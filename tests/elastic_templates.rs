@@ -80,7 +80,7 @@ fn every_field_that_is_written_is_mapped() {
     let words = ["queue", "store", "forked", "evicted", "sampled_out", "not_recorded"];
     let now = SummaryRecord {
         losses: words.map(|word| (word, 1)).to_vec(),
-        latency_p50_ns: 1,
+        latency: std::array::from_fn(|_| 1),
         oldest_to_vet_ms: Some(1),
         model: Some(("m".to_owned(), "1".to_owned())),
         shadow: Some((1, 1)),

@@ -5,6 +5,7 @@
 //! the buffer it is given. The templates in `assets/` map every field written here; a test compares them.
 
 use super::{Identity, Ruling, ToVet, VetState};
+use crate::stats;
 use crate::verdict::{
     Action, Decision, FLAG_BREAKER, FLAG_CACHED, FLAG_FAIL_OPEN, FLAG_OBSERVED, Label, Source,
 };
@@ -330,10 +331,8 @@ pub struct SummaryRecord {
     pub losses: Vec<(&'static str, u64)>,
     /// Names by score: the first class is 0 to 0.05.
     pub scores: [u64; SCORE_CLASSES],
-    /// Median time of a call, in nanoseconds; 0 if unknown.
-    pub latency_p50_ns: u64,
-    /// 99th percentile of the time of a call, in nanoseconds; 0 if unknown.
-    pub latency_p99_ns: u64,
+    /// Timed calls by [`stats::LATENCY_BOUNDS_NS`].
+    pub latency: [u64; stats::LATENCY_BUCKETS],
     /// Events between the callers and the store.
     pub queued: u64,
     /// Events in the outbox.
@@ -384,9 +383,14 @@ pub fn summary(
     let classes: Vec<String> = (0..SCORE_CLASSES).map(score_class).collect();
     let words = classes.iter().map(String::as_str);
     json.differences(words.zip(now.scores.into_iter().zip(before.scores)));
-    if now.latency_p50_ns > 0 {
-        json.raw(",\"latency_ns\":{\"p50\":").number(now.latency_p50_ns);
-        json.raw(",\"p99\":").number(now.latency_p99_ns).raw("}");
+    let mut latency = now.latency;
+    latency
+        .iter_mut()
+        .zip(before.latency)
+        .for_each(|(now, before)| *now = now.saturating_sub(before));
+    let quantile = |share| stats::latency_quantile_ns(&latency, share);
+    if let (Some(p50), Some(p99)) = (quantile(0.5), quantile(0.99)) {
+        json.raw(",\"latency_ns\":{\"p50\":").number(p50).raw(",\"p99\":").number(p99).raw("}");
     }
     json.raw(",\"queued\":").number(now.queued).raw(",\"pending\":").number(now.pending);
     json.raw(",\"dead_letters\":").number(now.dead_letters);
@@ -768,6 +772,7 @@ mod tests {
             classified: 10,
             decisions: [8, 1, 1],
             losses: vec![("queue", 2)],
+            latency: std::array::from_fn(|bucket| if bucket == 3 { 100 } else { 0 }),
             ..SummaryRecord::default()
         };
         let now = SummaryRecord {
@@ -775,6 +780,7 @@ mod tests {
             classified: 30,
             decisions: [26, 1, 3],
             losses: vec![("queue", 5), ("store", 1)],
+            latency: std::array::from_fn(|bucket| [0, 3, 0, 101, 0][bucket.min(4)]),
             pending: 4,
             oldest_to_vet_ms: Some(100_000),
             ..before.clone()
@@ -788,6 +794,7 @@ mod tests {
         assert_eq!(own["decisions"], json!({"allow": 18, "vet": 0, "block": 2}));
         assert_eq!(own["losses"], json!({"queue": 3, "store": 1}));
         assert_eq!(own["pending"], 4);
+        assert_eq!(own["latency_ns"], json!({"p50": 128, "p99": 512}));
         assert_eq!(own["oldest_to_vet_s"], 20);
         assert_eq!(own["scores"].as_object().unwrap().len(), SCORE_CLASSES);
         assert_eq!(own.get("shadow"), None);

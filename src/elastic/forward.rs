@@ -182,8 +182,8 @@ impl<'c> Turns<'c> {
             false => Taken::Documents(ahead),
         };
         match taken {
-            Taken::Closing => Go::End,
-            Taken::Nothing if closing => Go::End,
+            Taken::Closing => self.end(outbox, node),
+            Taken::Nothing if closing => self.end(outbox, node),
             Taken::Nothing => {
                 self.side_work(outbox, node);
                 Go::On
@@ -201,6 +201,15 @@ impl<'c> Turns<'c> {
                 Go::On
             }
         }
+    }
+
+    /// The last act, when there is time for it: the summary of the minute that is not over.
+    fn end(&mut self, outbox: &mut dyn Outbox, node: usize) -> Go {
+        if self.control.time_left().is_none_or(|left| !left.is_zero()) {
+            let sent = self.send_summary(outbox, node);
+            self.tell(Part::Side, sent.err().map(|text| self.about(node, &text)));
+        }
+        Go::End
     }
 
     /// The node for this turn; waits where none may be used, and asks those that are out whether they live.
@@ -426,6 +435,9 @@ impl<'c> Turns<'c> {
             self.post_summary(node)?;
         }
         let Some(record) = outbox.summary() else { return Ok(()) };
+        if self.control.closing() && record.classified == self.summary.before.classified {
+            return Ok(());
+        }
         let id = format!("{}-{:x}", self.identity.store, record.time_ms);
         let mut source = Vec::new();
         let namespace = &self.settings.namespace;
@@ -468,11 +480,15 @@ impl<'c> Turns<'c> {
         outbox: &mut dyn Outbox,
         node: usize,
     ) -> std::result::Result<(), String> {
+        let mut after = i64::MIN;
         loop {
             let entries = outbox.to_vet(vetting::PAGE);
-            if entries.is_empty() {
+            // Those of the page before come again if the store could not write that the index has them: later, then.
+            let Some(last) = entries.last().map(|entry| entry.key).filter(|last| *last > after)
+            else {
                 return Ok(());
-            }
+            };
+            after = last;
             let body = vetting::body(&entries, &self.identity);
             let answer = self.post(node, &vetting::bulk_path(), (Content::Lines, &body))?;
             let (done, trouble) = vetting::written(&entries, &answer.body)
@@ -534,7 +550,8 @@ impl<'c> Turns<'c> {
         path: &str,
         body: (Content, &[u8]),
     ) -> std::result::Result<Answer, String> {
-        let came = self.client.send(node, Method::Post, path, Some(body), Some(SIDE));
+        let time = self.control.time_left().map_or(SIDE, |left| left.min(SIDE));
+        let came = self.client.send(node, Method::Post, path, Some(body), Some(time));
         let what = path.split(['?']).next().unwrap_or(path).to_owned();
         self.usable(node, came, &what)
     }

@@ -125,7 +125,7 @@ impl Url {
     /// [`Error::Config`] for another scheme than http and https, a missing host, a bad port, a user part, a query or a
     /// fragment. The text never repeats a user part.
     pub fn parse(text: &str) -> Result<Url> {
-        let shown = without_user(text);
+        let shown = without_secrets(text);
         let refuse = |reason: &str| Error::setting("elasticsearch.urls", &shown, reason);
         let (scheme, rest) =
             text.trim().split_once("://").ok_or_else(|| refuse("is not an http(s) address"))?;
@@ -197,16 +197,18 @@ fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     (port > 0).then_some((host, Some(port)))
 }
 
-/// The text with everything between `://` and the last `@` of the authority replaced.
-fn without_user(text: &str) -> String {
+/// The text without what may be a secret: a user part, a query, a fragment.
+fn without_secrets(text: &str) -> String {
     let start = text.find("://").map_or(0, |at| at + 3);
     let (head, rest) = text.split_at(start);
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    // A password may hold a slash: whatever stands before the last @ is taken for a user part.
-    match rest.rfind('@') {
-        Some(at) => format!("{head}...@{}", rest.get(at + 1..).unwrap_or("")),
-        None => format!("{head}{authority}{path}"),
+    // A password may hold a slash or a question mark: whatever stands before the last @ is taken for a user part.
+    let (user, rest) = match rest.rfind('@') {
+        Some(at) => ("...@", rest.get(at + 1..).unwrap_or_default()),
+        None => ("", rest),
+    };
+    match rest.find(['?', '#']).and_then(|at| rest.get(..=at)) {
+        Some(place) => format!("{head}{user}{place}..."),
+        None => format!("{head}{user}{rest}"),
     }
 }
 
@@ -254,10 +256,14 @@ mod tests {
     }
 
     #[test]
-    fn a_user_part_is_refused_and_never_shown() {
-        for text in
-            ["https://elastic:s3cret@es1:9200", "https://elastic:s3c/ret@es1", "elastic:s3cret@es1"]
-        {
+    fn what_may_be_a_secret_is_refused_and_never_shown() {
+        for text in [
+            "https://elastic:s3cret@es1:9200",
+            "https://elastic:s3c/ret@es1",
+            "elastic:s3cret@es1",
+            "https://es1/?apikey=s3cret@es1",
+            "https://es1#s3cret",
+        ] {
             let error = Url::parse(text).unwrap_err().to_string();
             assert!(!error.contains("s3c") && !error.contains("ret@"), "{error}");
         }

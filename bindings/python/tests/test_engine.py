@@ -99,6 +99,19 @@ def test_what_is_no_wire_form_raises(engine: OpenEngine, qname: bytes) -> None:
         engine().classify_wire(qname)
 
 
+def test_what_is_no_client_or_question_type_is_named(engine: OpenEngine) -> None:
+    opened = engine()
+    with pytest.raises(mlbridge.InvalidError, match="not a client address: 'here'"):
+        opened.classify("www.example.com", client="here")
+    wrong: Any = 7
+    with pytest.raises(TypeError, match="not a client address: 7"):
+        opened.classify("www.example.com", client=wrong)
+    for qtype in (-1, 65536):
+        with pytest.raises(mlbridge.InvalidError, match=f"not a question type: {qtype}"):
+            opened.classify("www.example.com", qtype=qtype)
+    assert opened.classify("www.example.com", qtype=65535).decision in Decision
+
+
 def test_a_client_of_five_bytes_raises(engine: OpenEngine) -> None:
     with pytest.raises(mlbridge.InvalidError, match="not a client address: b'12345'"):
         engine().classify("www.example.com", b"12345")

@@ -155,8 +155,15 @@ fn explain(settings: &Settings, name: &str) -> Result<()> {
 fn check(file: &Path) -> Result<()> {
     let mut config = Config::default();
     config.load(file)?;
-    config.elasticsearch.check_files()?;
-    let engine = engine::open_unrecorded(&config)?;
+    let in_file = |error: Error| error.under(&format!("{}: ", file.display()));
+    config.elasticsearch.check_files().map_err(in_file)?;
+    if let Some(folder) = config.metrics_file.as_deref().and_then(Path::parent)
+        && !folder.is_dir()
+    {
+        let text = format!("metrics.file: {}: no such directory", folder.display());
+        return Err(in_file(Error::Io(text)));
+    }
+    let engine = engine::open_unrecorded(&config).map_err(in_file)?;
     let model = engine.model();
     output::print(&format!(
         "{}: in order; model {} {} ({}), run by {}\n",

@@ -25,7 +25,7 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any, NoReturn, Union
 
-from ._errors import ClosedError
+from ._errors import ClosedError, InvalidError
 from ._library import Library, load
 from ._settings import Setting, flatten, keyword_key, text_of
 from ._verdict import Action, Decision, Flag, Label, Message, Source, Verdict
@@ -135,14 +135,20 @@ class Engine:
         """The verdict on a name in text form, with or without a final dot; it is recorded as the settings say.
 
         Unicode names are converted to A-labels; `bytes` are taken as they are. `qtype` is only recorded. Raises
-        `NameFormError` for what is no domain name and `InvalidError` for what is no client address.
+        `NameFormError` for what is no domain name and `InvalidError` for what is no client address or question type.
         """
         raw = _name_bytes(name)
         address = _client_bytes(client)
         verdict = self._library.verdict_type()
         try:
             status = self._library.c.mlb_classify(
-                self._enter(), raw, len(raw), address, len(address), qtype, ctypes.byref(verdict)
+                self._enter(),
+                raw,
+                len(raw),
+                address,
+                len(address),
+                _question_type(qtype),
+                ctypes.byref(verdict),
             )
         finally:
             self._leave()
@@ -161,7 +167,7 @@ class Engine:
                 len(qname),
                 address,
                 len(address),
-                qtype,
+                _question_type(qtype),
                 ctypes.byref(verdict),
             )
         finally:
@@ -386,8 +392,20 @@ def _client_bytes(client: Client) -> bytes:
     if isinstance(client, bytes):
         return client
     if isinstance(client, str):
-        return ipaddress.ip_address(client).packed
-    return client.packed
+        try:
+            return ipaddress.ip_address(client).packed
+        except ValueError:
+            raise InvalidError(f"not a client address: {client!r}", 1) from None
+    if isinstance(client, (ipaddress.IPv4Address, ipaddress.IPv6Address)):
+        return client.packed
+    raise TypeError(f"not a client address: {client!r}")
+
+
+def _question_type(number: int) -> int:
+    # ctypes would cut it to 16 bits without a word.
+    if 0 <= number <= 0xFFFF:
+        return number
+    raise InvalidError(f"not a question type: {number!r}", 1)
 
 
 def _about(status: int, name: str | bytes | None, client: Client) -> str:
