@@ -22,8 +22,11 @@ const (
 	ErrPanic   Status = 10 // a bug inside the library, caught; the engine goes on
 )
 
-// ErrClosed is returned by every method of an Engine after its Close.
+// ErrClosed is returned by every method of an Engine after its Close, and by those of one that was never opened.
 var ErrClosed = errors.New("mlbridge: engine is closed")
+
+// ErrABI is returned by Open and Attach where the library's calls mean something else than those this package was built for.
+var ErrABI = errors.New("mlbridge: the library has another ABI")
 
 // statusText has the words of the C ABI's status codes, for a build that prints one without calling C.
 var statusText = [...]string{

@@ -36,6 +36,7 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 	"unsafe"
@@ -107,6 +108,9 @@ func Attach(instance string) (*Engine, error) {
 	if err := checkABI(); err != nil {
 		return nil, err
 	}
+	if strings.ContainsRune(instance, 0) {
+		return nil, ErrInvalid
+	}
 	name := C.CString(instance)
 	defer C.free(unsafe.Pointer(name))
 
@@ -159,6 +163,9 @@ func (e *Engine) ClassifyWire(qname []byte, client netip.Addr, qtype uint16) (Ve
 		return Verdict{}, ErrClosed
 	}
 	defer lock.RUnlock()
+	if qname == nil {
+		qname = []byte{} // NULL is an impossible argument, not a bad name
+	}
 	var addr [16]byte
 	size := clientBytes(client, &addr)
 	var v Verdict
@@ -247,7 +254,11 @@ func (e *Engine) Flush(timeout time.Duration) error {
 		return ErrClosed
 	}
 	defer lock.RUnlock()
-	ms := min(max((timeout+time.Millisecond-1)/time.Millisecond, 0), math.MaxUint32)
+	ms := max(timeout/time.Millisecond, 0)
+	if timeout > ms*time.Millisecond {
+		ms++
+	}
+	ms = min(ms, math.MaxUint32)
 	if status := C.mlb_flush(e.ptr, C.uint32_t(ms)); status != C.MLB_OK {
 		return Status(status)
 	}
@@ -257,17 +268,17 @@ func (e *Engine) Flush(timeout time.Duration) error {
 // Reload puts new settings in force at once for everybody who holds the engine; the old ones stay on error. The settings
 // "instance" and "state_dir" cannot change.
 func (e *Engine) Reload(config Config) error {
+	lock := e.enter()
+	if lock == nil {
+		return ErrClosed
+	}
+	defer lock.RUnlock()
 	cfg, err := newConfig(config)
 	if err != nil {
 		return err
 	}
 	defer C.mlb_config_free(cfg)
 
-	lock := e.enter()
-	if lock == nil {
-		return ErrClosed
-	}
-	defer lock.RUnlock()
 	var text [errSize]C.char
 	if status := C.mlb_reload(e.ptr, cfg, &text[0], errSize); status != C.MLB_OK {
 		return explained(Status(status), "", &text)
@@ -362,6 +373,9 @@ func newConfig(config Config) (*C.mlb_config, error) {
 func fillConfig(cfg *C.mlb_config, config Config) error {
 	var text [errSize]C.char
 	if config.File != "" {
+		if strings.ContainsRune(config.File, 0) {
+			return &Error{Status: ErrConfig, Text: fmt.Sprintf("%q is not a path", config.File)}
+		}
 		path := C.CString(config.File)
 		defer C.free(unsafe.Pointer(path))
 		if status := C.mlb_config_load(cfg, path, &text[0], errSize); status != C.MLB_OK {
@@ -369,6 +383,10 @@ func fillConfig(cfg *C.mlb_config, config Config) error {
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(config.Settings)) {
+		// C's text ends at a NUL byte: what stands behind one would be lost.
+		if strings.ContainsRune(key+config.Settings[key], 0) {
+			return &Error{Status: ErrConfig, Key: key, Text: fmt.Sprintf("%q: key or value has a NUL byte", key)}
+		}
 		k, v := C.CString(key), C.CString(config.Settings[key])
 		status := C.mlb_config_set(cfg, k, v, &text[0], errSize)
 		C.free(unsafe.Pointer(k))
@@ -388,7 +406,7 @@ func explained(status Status, key string, text *[errSize]C.char) error {
 // checkABI refuses a library whose calls mean something else than this package's header says.
 func checkABI() error {
 	if have := uint32(C.mlb_abi_version()); have != C.MLB_ABI_VERSION {
-		return fmt.Errorf("mlbridge: the library %s has ABI %d, this program was built for %d", Version(), have, C.MLB_ABI_VERSION)
+		return fmt.Errorf("%w: library %s has ABI %d, this program was built for %d", ErrABI, Version(), have, C.MLB_ABI_VERSION)
 	}
 	return nil
 }

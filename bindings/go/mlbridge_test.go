@@ -240,6 +240,26 @@ func TestErrorsCanBeToldApart(t *testing.T) {
 	}
 }
 
+func TestTextWithNULIsRefusedNotCut(t *testing.T) {
+	for _, config := range []mlbridge.Config{
+		{Settings: map[string]string{"block.ttl": "30\x00junk"}},
+		{Settings: map[string]string{"block.ttl\x00junk": "30"}},
+		{File: file(t, "mlbridge.toml", "block.ttl = 30\n") + "\x00junk"},
+	} {
+		engine, err := mlbridge.Open(config)
+		if err == nil {
+			engine.Close()
+		}
+		if !errors.Is(err, mlbridge.ErrConfig) || strings.Contains(err.Error(), "\x00") {
+			t.Errorf("%q: %v", config, err)
+		}
+	}
+	open(t, map[string]string{"instance": "go-nul"})
+	if engine, err := mlbridge.Attach("go-nul\x00junk"); !errors.Is(err, mlbridge.ErrInvalid) {
+		t.Errorf("attached to %p, %v", engine, err)
+	}
+}
+
 func TestFileThenSettings(t *testing.T) {
 	config := mlbridge.Config{
 		File:     file(t, "mlbridge.toml", "[block]\naction = \"refused\"\nttl = 5\n[lists]\nblock = [\""+file(t, "block", "evil.example\n")+"\"]\n"),
@@ -442,12 +462,21 @@ func TestAfterCloseEveryCallSaysSo(t *testing.T) {
 		"Message":      func() error { _, _, err := engine.Message(); return err },
 		"SinkError":    func() error { _, err := engine.SinkError(); return err },
 		"Reload":       func() error { return engine.Reload(mlbridge.Config{}) },
+		"Reload wrong": func() error { return engine.Reload(mlbridge.Config{File: "/nowhere/mlbridge.toml"}) },
 	}
-	for name, call := range calls {
-		if err := call(); !errors.Is(err, mlbridge.ErrClosed) {
-			t.Errorf("%s: %v", name, err)
+	check := func() {
+		t.Helper()
+		for name, call := range calls {
+			if err := call(); !errors.Is(err, mlbridge.ErrClosed) {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
 	}
+	check()
+	// One that was never open is as good as a closed one.
+	engine = &mlbridge.Engine{}
+	check()
+	engine.Close()
 }
 
 func TestInstanceIsOneEngine(t *testing.T) {
@@ -507,6 +536,70 @@ func TestFlushMakesEventsDurable(t *testing.T) {
 	if s.Classified != 101 || s.Classified != s.Skipped+recorded || s.Queued != 0 || s.Stored != 101 {
 		t.Errorf("%+v", s)
 	}
+}
+
+func TestFlushForeverIsNotAtOnce(t *testing.T) {
+	engine := open(t, map[string]string{"state_dir": stateDir(t), "record.allow": "all"})
+	for i := range 100 {
+		classify(t, engine, "n"+strconv.Itoa(i)+".example")
+	}
+	if err := engine.Flush(math.MaxInt64); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEmptyWireNameIsNoName(t *testing.T) {
+	engine := open(t, nil)
+	for _, qname := range [][]byte{nil, {}} {
+		if v, err := engine.ClassifyWire(qname, client, typeA); !errors.Is(err, mlbridge.ErrName) || v != (mlbridge.Verdict{}) {
+			t.Errorf("%#v: %+v, %v", qname, v, err)
+		}
+	}
+}
+
+func TestALibraryWithAnotherABIIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	source := filepath.Join(dir, "old.c")
+	// Every function of the header, so that the loader is content; all but two of them end the process.
+	header, err := os.ReadFile("mlbridge.h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	text.WriteString("unsigned mlb_abi_version(void) { return 0; }\nconst char *mlb_version(void) { return \"0.0.1\"; }\n")
+	written := map[string]bool{"mlb_abi_version": true, "mlb_version": true}
+	for _, function := range regexp.MustCompile(`\b(mlb_\w+)\(`).FindAllSubmatch(header, -1) {
+		if name := string(function[1]); !written[name] {
+			written[name] = true
+			text.WriteString("void " + name + "(void) { __builtin_trap(); }\n")
+		}
+	}
+	if err := os.WriteFile(source, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.Command("cc", "-shared", "-Wl,-soname,libmlbridge.so.0", "-o", filepath.Join(dir, "libmlbridge.so.0"), source)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("cc: %v\n%s", err, out)
+	}
+	self := exec.Command(os.Args[0], "-test.run", "^TestOpenForAnotherABI$", "-test.v")
+	self.Env = append(os.Environ(), "LD_LIBRARY_PATH="+dir, "MLBRIDGE_TEST_ABI=1")
+	out, err := self.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "library 0.0.1 has ABI 0, this program was built for 1") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestOpenForAnotherABI runs in a process of its own, with the library of TestALibraryWithAnotherABIIsRefused.
+func TestOpenForAnotherABI(t *testing.T) {
+	if os.Getenv("MLBRIDGE_TEST_ABI") == "" {
+		t.Skip("for another test")
+	}
+	_, err := mlbridge.Open(mlbridge.Config{})
+	_, err2 := mlbridge.Attach("none")
+	if !errors.Is(err, mlbridge.ErrABI) || !errors.Is(err2, mlbridge.ErrABI) {
+		t.Errorf("%v, %v", err, err2)
+	}
+	t.Log(err)
 }
 
 func TestMessageWaitsForTheHost(t *testing.T) {
