@@ -66,7 +66,8 @@ const errSize = 512
 
 // Config says how to open an engine. The zero value is the library's defaults: the embedded model, nothing on disk.
 type Config struct {
-	File     string            // a TOML file with settings, read first; empty for none
+	Defaults map[string]string // single settings that File and Settings win over
+	File     string            // a TOML file with settings; empty for none
 	Settings map[string]string // single settings by key, such as "block.action"; they win over File
 }
 
@@ -369,25 +370,34 @@ func newConfig(config Config) (*C.mlb_config, error) {
 	return cfg, nil
 }
 
-// fillConfig applies the file, then the single settings, in the order of their keys so that errors do not vary.
+// fillConfig applies the defaults, the file and the single settings.
 func fillConfig(cfg *C.mlb_config, config Config) error {
-	var text [errSize]C.char
+	if err := fillSettings(cfg, config.Defaults); err != nil {
+		return err
+	}
 	if config.File != "" {
 		if strings.ContainsRune(config.File, 0) {
 			return &Error{Status: ErrConfig, Text: fmt.Sprintf("%q is not a path", config.File)}
 		}
 		path := C.CString(config.File)
 		defer C.free(unsafe.Pointer(path))
+		var text [errSize]C.char
 		if status := C.mlb_config_load(cfg, path, &text[0], errSize); status != C.MLB_OK {
 			return explained(Status(status), "", &text)
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(config.Settings)) {
+	return fillSettings(cfg, config.Settings)
+}
+
+// fillSettings applies single settings, in the order of their keys so that errors do not vary.
+func fillSettings(cfg *C.mlb_config, settings map[string]string) error {
+	var text [errSize]C.char
+	for _, key := range slices.Sorted(maps.Keys(settings)) {
 		// C's text ends at a NUL byte: what stands behind one would be lost.
-		if strings.ContainsRune(key+config.Settings[key], 0) {
+		if strings.ContainsRune(key+settings[key], 0) {
 			return &Error{Status: ErrConfig, Key: key, Text: fmt.Sprintf("%q: key or value has a NUL byte", key)}
 		}
-		k, v := C.CString(key), C.CString(config.Settings[key])
+		k, v := C.CString(key), C.CString(settings[key])
 		status := C.mlb_config_set(cfg, k, v, &text[0], errSize)
 		C.free(unsafe.Pointer(k))
 		C.free(unsafe.Pointer(v))

@@ -260,10 +260,11 @@ func TestTextWithNULIsRefusedNotCut(t *testing.T) {
 	}
 }
 
-func TestFileThenSettings(t *testing.T) {
+func TestDefaultsThenFileThenSettings(t *testing.T) {
 	config := mlbridge.Config{
 		File:     file(t, "mlbridge.toml", "[block]\naction = \"refused\"\nttl = 5\n[lists]\nblock = [\""+file(t, "block", "evil.example\n")+"\"]\n"),
 		Settings: map[string]string{"block.ttl": "7"},
+		Defaults: map[string]string{"block.ttl": "9", "block.action": "nodata", "instance": "go-defaults"},
 	}
 	engine, err := mlbridge.Open(config)
 	if err != nil {
@@ -272,6 +273,11 @@ func TestFileThenSettings(t *testing.T) {
 	defer engine.Close()
 	if v := classify(t, engine, "evil.example"); v.Action != mlbridge.Refused || v.TTL != 7 {
 		t.Errorf("%+v", v)
+	}
+	if same, err := mlbridge.Attach("go-defaults"); err != nil {
+		t.Errorf("the default instance: %v", err)
+	} else {
+		same.Close()
 	}
 }
 
