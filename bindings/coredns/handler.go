@@ -17,7 +17,6 @@ import (
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/metadata"
 	"github.com/coredns/coredns/plugin/metrics"
-	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
 
 	mlbridge "github.com/mlbridge/mlbridge/bindings/go"
@@ -28,9 +27,9 @@ type Handler struct {
 	Next   plugin.Handler
 	engine *engine
 	except plugin.Zones
-	ede    bool // explain a blocked answer to clients that speak EDNS
-	ecs    bool // the client is the one that EDNS client subnet names
-	counts atomic.Pointer[counters]
+	ede    bool                        // explain a blocked answer to clients that speak EDNS
+	ecs    bool                        // the client is the one that EDNS client subnet names
+	counts atomic.Pointer[[]*counters] // by server
 }
 
 // Name implements plugin.Handler.
@@ -78,7 +77,7 @@ func (h *Handler) judge(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (
 	case mlbridge.NXDomain, mlbridge.NoData, mlbridge.Refused, mlbridge.Sinkhole:
 		h.answer(w, r, verdict)
 	case mlbridge.Drop:
-		drop(w, r)
+		drop(w)
 	default:
 		return 0, false
 	}
@@ -216,13 +215,11 @@ func soa(owner string, ttl uint32) dns.RR {
 	}
 }
 
-// drop answers nothing. On a connection the client would wait for its timeout, so the connection is closed.
-func drop(w dns.ResponseWriter, r *dns.Msg) {
-	state := request.Request{W: w, Req: r}
-	if state.Proto() == "tcp" {
-		if err := w.Close(); err != nil {
-			log.Debugf("connection not closed: %v", err)
-		}
+// drop answers nothing. On a connection or a QUIC stream the client would wait for its timeout, so that is closed; over UDP
+// Close does nothing.
+func drop(w dns.ResponseWriter) {
+	if err := w.Close(); err != nil {
+		log.Debugf("connection not closed: %v", err)
 	}
 }
 

@@ -87,11 +87,16 @@ func (c *counters) verdict(v mlbridge.Verdict) {
 	queryCount.WithLabelValues(c.server, v.Decision.String(), v.Action.String()).Inc()
 }
 
-// countersFor returns the counters of the server that a query came in by. A Handler belongs to one server; it learns which
-// one from its first query.
+// countersFor returns the counters of the server that a query came in by. A Handler serves each address that its block is
+// bound to, as a server of its own, and learns of them from their first queries.
 func (h *Handler) countersFor(server string) *counters {
-	if c := h.counts.Load(); c != nil && c.server == server {
-		return c
+	known := h.counts.Load()
+	if known != nil {
+		for _, c := range *known {
+			if c.server == server {
+				return c
+			}
+		}
 	}
 	c := &counters{server: server, errors: errorCount.WithLabelValues(server)}
 	for d := range c.queries {
@@ -99,7 +104,12 @@ func (h *Handler) countersFor(server string) *counters {
 			c.queries[d][a] = queryCount.WithLabelValues(server, mlbridge.Decision(d).String(), mlbridge.Action(a).String())
 		}
 	}
-	h.counts.Store(c)
+	grown := []*counters{c}
+	if known != nil {
+		grown = append(grown, *known...)
+	}
+	// Whoever comes too late looks its counters up again at its next query: they are the same ones.
+	h.counts.CompareAndSwap(known, &grown)
 	return c
 }
 
