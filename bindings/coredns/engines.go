@@ -24,16 +24,17 @@ import (
 
 // engine is one engine of the library, shared by the server blocks of a Corefile that have equal settings.
 type engine struct {
-	*mlbridge.Engine
-	block     string // the first server block that has it: tells engines apart in the metrics
-	lastGood  bool   // new settings failed, this is the engine from before
-	draining  atomic.Bool
-	lastError atomic.Int64 // when a failed call was last logged, in Unix seconds
+	*mlbridge.Engine        // that of an older load too, if lastGood
+	block            string // the first server block that has it: tells engines apart in the metrics
+	lastGood         bool   // new settings failed, this is the engine from before
+	draining         atomic.Bool
+	lastError        atomic.Int64 // when a failed call was last logged, in Unix seconds
 }
 
-// load is one reading of a Corefile: the engines of one caddy instance, by settings.
+// load is one reading of a Corefile: the engines of one caddy instance, by settings and by server block.
 type load struct {
 	engines map[string]*engine
+	blocks  map[string]*engine
 }
 
 // loadKey is where a caddy instance keeps its load.
@@ -46,27 +47,30 @@ var (
 
 // acquire returns the engine for a block: the one that another block of this Corefile opened with the same settings, or a
 // new one. If the settings are right but a file or the model that they name cannot be used, a running server goes on with
-// the last good engine of the instance rather than without a filter.
+// the last good engine of this block rather than without a filter.
 func acquire(c *caddy.Controller, b block) (*engine, error) {
 	sweep()
 	l := loadOf(c)
 	key := settingsKey(b.config)
 	loadsMu.Lock()
+	name := l.nameFor(c)
 	have := l.engines[key]
+	if have != nil {
+		l.blocks[name] = have
+	}
 	loadsMu.Unlock()
 	if have != nil {
 		return have, nil
 	}
 
-	e := &engine{block: blockName(c)}
+	e := &engine{block: name}
 	opened, err := mlbridge.Open(b.config)
 	if err != nil {
 		failure := b.at(err)
 		if errors.Is(err, mlbridge.ErrConfig) {
 			return nil, failure
 		}
-		opened, err = mlbridge.Attach(b.config.Settings["instance"])
-		if err != nil {
+		if opened = lastGood(l, key, name, b.instance()); opened == nil {
 			return nil, failure
 		}
 		log.Errorf("%v; going on with the last good settings", failure)
@@ -75,8 +79,39 @@ func acquire(c *caddy.Controller, b block) (*engine, error) {
 	e.Engine = opened
 	loadsMu.Lock()
 	l.engines[key] = e
+	l.blocks[name] = e
 	loadsMu.Unlock()
 	return e, nil
+}
+
+// lastGood finds what a block goes on with whose files cannot be used: an engine of an older load with these settings, or
+// that of the same server block, or what the library keeps of the instance from a Corefile before. Never one of another
+// block that has other settings: its lists and thresholds are for others.
+func lastGood(l *load, key, name, instance string) *mlbridge.Engine {
+	loadsMu.Lock()
+	defer loadsMu.Unlock()
+	held := false
+	for _, older := range slices.Backward(loads) {
+		held = held || len(older.engines) > 0
+		if older == l {
+			continue
+		}
+		if e := older.engines[key]; e != nil {
+			return e.Engine
+		}
+		// Blocks with one address in common are told apart by their order, which may have changed.
+		if e := older.blocks[name]; e != nil && older.blocks[numbered(name, 2)] == nil {
+			return e.Engine
+		}
+	}
+	if held {
+		return nil
+	}
+	kept, err := mlbridge.Attach(instance)
+	if err != nil {
+		return nil
+	}
+	return kept
 }
 
 // loadOf returns the load of the controller's instance, and makes it at the instance's first mlbridge block.
@@ -84,7 +119,7 @@ func loadOf(c *caddy.Controller) *load {
 	if l, ok := c.Get(loadKey{}).(*load); ok {
 		return l
 	}
-	l := &load{engines: map[string]*engine{}}
+	l := &load{engines: map[string]*engine{}, blocks: map[string]*engine{}}
 	c.Set(loadKey{}, l)
 	loadsMu.Lock()
 	loads = append(loads, l)
@@ -124,10 +159,18 @@ func release(pick func(*load) bool) {
 		closing = slices.AppendSeq(closing, maps.Values(l.engines))
 		return true
 	})
+	kept := map[*mlbridge.Engine]bool{} // a newer load may go on with an engine of an older one
+	for _, l := range loads {
+		for _, e := range l.engines {
+			kept[e.Engine] = true
+		}
+	}
 	loadsMu.Unlock()
 	for _, e := range closing {
 		e.logMessages()
-		e.Close()
+		if !kept[e.Engine] {
+			e.Close()
+		}
 	}
 }
 
@@ -135,9 +178,13 @@ func release(pick func(*load) bool) {
 func current() (newest []*engine, held int) {
 	loadsMu.Lock()
 	defer loadsMu.Unlock()
+	all := map[*mlbridge.Engine]bool{}
 	for _, l := range loads {
-		held += len(l.engines)
+		for _, e := range l.engines {
+			all[e.Engine] = true
+		}
 	}
+	held = len(all)
 	if len(loads) > 0 {
 		newest = slices.Collect(maps.Values(loads[len(loads)-1].engines))
 	}
@@ -178,10 +225,18 @@ func settingsKey(config mlbridge.Config) string {
 	return key.String()
 }
 
-// blockName is the first address of the server block, such as dns://.:53.
-func blockName(c *caddy.Controller) string {
-	if len(c.ServerBlockKeys) == 0 {
-		return c.Key
+// nameFor is the first address of the server block, such as dns://.:53. Several blocks may have it, told apart by bind or
+// view: those after the first get a number.
+func (l *load) nameFor(c *caddy.Controller) string {
+	first := c.Key
+	if len(c.ServerBlockKeys) > 0 {
+		first = c.ServerBlockKeys[0]
 	}
-	return c.ServerBlockKeys[0]
+	name := first
+	for n := 2; l.blocks[name] != nil; n++ {
+		name = numbered(first, n)
+	}
+	return name
 }
+
+func numbered(name string, n int) string { return fmt.Sprintf("%s#%d", name, n) }

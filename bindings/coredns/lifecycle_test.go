@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -266,6 +267,55 @@ func TestBlocksWithEqualSettingsHaveOneEngine(t *testing.T) {
 	expectHeld(t, 2, "two blocks with different settings")
 	if reply := expect(t, address(i), "evil.example.", dns.RcodeNameError); reply.Ns[0].Header().Ttl != 7 {
 		t.Errorf("%v", reply)
+	}
+	stop(t, i)
+	expectHeld(t, 0, "after the stop")
+}
+
+// twoBlocks are a server block that only watches and one, for evil.example, with a list.
+func twoBlocks(t *testing.T, list, upstream string) caddy.Input {
+	t.Helper()
+	return input(".:0 {\nbind 127.0.0.1\nmlbridge {\nmode observe\n}\nforward . " + upstream + "\n}\n" +
+		"evil.example:0 {\nbind 127.0.0.1\nmlbridge {\nlists.block " + list + "\n}\nforward . " + upstream + "\n}\n")
+}
+
+func TestABlockNeverGoesOnWithAnothersSettings(t *testing.T) {
+	up := startUpstream(t)
+	list := file(t, "block", "||evil.example^\n")
+	if i, err := caddy.Start(twoBlocks(t, "/nowhere/list", up.addr)); err == nil {
+		stop(t, i)
+		t.Fatal("a start without a list that a block asks for")
+	} else if !strings.Contains(err.Error(), "Corefile:11 - mlbridge: lists.block: /nowhere/list") {
+		t.Error(err)
+	}
+
+	i := start(t, twoBlocks(t, list, up.addr))
+	expect(t, address(i), "evil.example.", dns.RcodeNameError)
+	for range 2 { // once more, from the last good settings to the last good settings
+		var err error
+		if i, err = i.Restart(twoBlocks(t, "/nowhere/list", up.addr)); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, address(i), "evil.example.", dns.RcodeNameError)
+		expectHeld(t, 2, "with the last good settings of one block")
+		if newest, _ := current(); !slices.ContainsFunc(newest, func(e *engine) bool { return e.lastGood }) {
+			t.Error("no engine is marked as the last good one")
+		}
+	}
+	// A block that is new has no last good settings.
+	text := string(twoBlocks(t, list, up.addr).Body())
+	added := "new.example:0 {\nbind 127.0.0.1\nmlbridge {\nlists.allow /nowhere/other\n}\nforward . " + up.addr + "\n}\n"
+	if _, err := i.Restart(input(text + added)); err == nil || !strings.Contains(err.Error(), "/nowhere/other") {
+		t.Errorf("%v", err)
+	}
+	expectHeld(t, 2, "after the failed reload")
+	i, err := i.Restart(twoBlocks(t, list, up.addr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, address(i), "evil.example.", dns.RcodeNameError)
+	if newest, _ := current(); slices.ContainsFunc(newest, func(e *engine) bool { return e.lastGood }) {
+		t.Error("still marked as the last good one")
 	}
 	stop(t, i)
 	expectHeld(t, 0, "after the stop")

@@ -1,6 +1,7 @@
 package coredns
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,6 +70,32 @@ func TestTheLibrarysMetricsAreRelayed(t *testing.T) {
 	}
 	if failed := testutil.ToFloat64(relayErrorCount); failed != 0 {
 		t.Errorf("%v scrapes failed", failed)
+	}
+}
+
+func TestBlocksOfOneAddressAreToldApart(t *testing.T) {
+	up := startUpstream(t)
+	// Told apart by bind, as they may be by view.
+	text := string(corefile("block.ttl 7", up.addr).Body())
+	i := start(t, input(text+strings.Replace(strings.Replace(text, "ttl 7", "ttl 8", 1), "bind 127.0.0.1", "bind 127.0.0.2", 1)))
+	defer stop(t, i)
+	var blocks []string
+	for _, metric := range gathered(t, "mlbridge_classified_total").GetMetric() {
+		blocks = append(blocks, metric.GetLabel()[0].GetValue())
+	}
+	slices.Sort(blocks)
+	if !slices.Equal(blocks, []string{"dns://.:0", "dns://.:0#2"}) {
+		t.Error(blocks)
+	}
+}
+
+func TestAServersCountersAreLookedUpOnce(t *testing.T) {
+	h := unit(t, "")
+	first, second := h.countersFor("dns://127.0.0.1:53"), h.countersFor("dns://[::1]:53")
+	for range 3 { // a block that is bound to two addresses
+		if h.countersFor("dns://127.0.0.1:53") != first || h.countersFor("dns://[::1]:53") != second {
+			t.Fatal("looked up again")
+		}
 	}
 }
 

@@ -45,14 +45,19 @@ type block struct {
 	except   plugin.Zones
 	ede      bool
 	ecs      bool
-	file     string // the Corefile's path
-	line     int    // of the directive
+	place    // of the directive
+}
+
+// place is a line of the Corefile, or of a file that it imports.
+type place struct {
+	file string
+	line int
 }
 
 // setting is where a key of the library stands in the Corefile.
 type setting struct {
 	key, value string
-	line       int
+	place
 }
 
 func setup(c *caddy.Controller) error {
@@ -73,14 +78,17 @@ func setup(c *caddy.Controller) error {
 // parse reads the block. The plugin's own words are config, ede, client and except; every other key is a setting of the
 // library, which judges it when the engine is opened.
 func parse(c *caddy.Controller) (block, error) {
-	b := block{config: mlbridge.Config{Settings: map[string]string{}}, ede: true}
+	b := block{ede: true, config: mlbridge.Config{
+		Defaults: map[string]string{"instance": defaultInstance},
+		Settings: map[string]string{},
+	}}
 	seen := false
 	for c.Next() {
 		if seen {
-			return b, plugin.ErrOnce
+			return b, fmt.Errorf("%s:%d - %w", c.File(), c.Line(), plugin.ErrOnce)
 		}
 		seen = true
-		b.file, b.line = c.File(), c.Line()
+		b.place = place{c.File(), c.Line()}
 		if len(c.RemainingArgs()) != 0 {
 			return b, c.Err("settings stand in a block: mlbridge { ... }")
 		}
@@ -96,15 +104,20 @@ func parse(c *caddy.Controller) (block, error) {
 			}
 		}
 	}
-	if _, ok := b.config.Settings["instance"]; !ok {
-		b.config.Settings["instance"] = defaultInstance
-	}
 	return b, nil
+}
+
+// instance is the name of the library's instance, as far as the Corefile tells.
+func (b *block) instance() string {
+	if name, ok := b.config.Settings["instance"]; ok {
+		return name
+	}
+	return defaultInstance
 }
 
 // read takes one line of the block.
 func (b *block) read(c *caddy.Controller, key string) error {
-	line := c.Line()
+	here := place{c.File(), c.Line()}
 	args := c.RemainingArgs()
 	if len(args) == 0 {
 		return c.Errf("%s: needs a value", key)
@@ -112,11 +125,14 @@ func (b *block) read(c *caddy.Controller, key string) error {
 	value := strings.Join(args, ",")
 	switch key {
 	case "config":
+		if len(args) != 1 || value == "" {
+			return c.Err("config: takes the path of one file")
+		}
 		b.config.File = value
 		if root := dnsserver.GetConfig(c).Root; root != "" && !filepath.IsAbs(value) {
 			b.config.File = filepath.Join(root, value)
 		}
-		b.settings = append(b.settings, setting{key, b.config.File, line})
+		b.settings = append(b.settings, setting{key, b.config.File, here})
 	case "ede":
 		if value != "on" && value != "off" {
 			return c.Errf("ede: %q is neither on nor off", value)
@@ -130,45 +146,61 @@ func (b *block) read(c *caddy.Controller, key string) error {
 	case "except":
 		for _, arg := range args {
 			zones := plugin.Host(arg).NormalizeExact()
-			if len(zones) == 0 {
-				return c.Errf("except: %q is not a zone", arg)
+			if len(zones) == 0 || slices.ContainsFunc(zones, isNoZone) {
+				return c.Errf("except: %q is not a zone (all names below a zone belong to it; zones are separated by spaces)", arg)
 			}
 			b.except = append(b.except, zones...)
 		}
 	default:
 		b.config.Settings[key] = value
-		b.settings = append(b.settings, setting{key, value, line})
+		b.settings = append(b.settings, setting{key, value, here})
 	}
 	return nil
+}
+
+// isNoZone tells what CoreDNS takes for a zone and no query could ever be in: a wildcard, a list with commas, a network
+// that is none, Unicode.
+func isNoZone(zone string) bool {
+	return strings.ContainsFunc(zone, func(r rune) bool { return r >= 0x80 || strings.ContainsRune("*,;/", r) })
 }
 
 // at adds the place in the Corefile to an error of the library: the line of the setting that the error names, or the
 // block's first line.
 func (b *block) at(err error) error {
-	line := b.line
+	where := b.place
 	var failure *mlbridge.Error
 	if errors.As(err, &failure) {
-		line = b.lineOf(failure)
+		where = b.placeOf(failure)
 	}
-	return fmt.Errorf("%s:%d - %w", b.file, line, err)
+	return fmt.Errorf("%s:%d - %w", where.file, where.line, err)
 }
 
-// lineOf finds the setting that an error is about: the key that was being applied, else the one whose file the library's text
-// begins with, else the longest key that the text names, as one key may be the beginning of another.
-func (b *block) lineOf(failure *mlbridge.Error) int {
-	line, longest := b.line, 0
+// placeOf finds the setting that an error is about: the key that was being applied, else the one whose file the library's
+// text begins with, else the longest key that the text names, as one key may be the beginning of another, else the first of
+// the client group that it names, whose fault may be that a key is missing.
+func (b *block) placeOf(failure *mlbridge.Error) place {
+	where, longest := b.place, 0
 	for _, s := range b.settings {
 		if s.key == failure.Key {
-			return s.line
+			return s.place
 		}
 		for file := range strings.SplitSeq(s.value, ",") {
 			if strings.HasPrefix(failure.Text, file+": ") {
-				return s.line
+				return s.place
 			}
 		}
 		if len(s.key) > longest && strings.Contains(failure.Text, s.key) {
-			line, longest = s.line, len(s.key)
+			where, longest = s.place, len(s.key)
 		}
 	}
-	return line
+	words := strings.SplitAfterN(failure.Text, ".", 3)
+	if longest > 0 || len(words) < 3 || words[0] != "groups." {
+		return where
+	}
+	for _, s := range b.settings {
+		if strings.HasPrefix(s.key, words[0]+words[1]) {
+			return s.place
+		}
+	}
+	return where
 }

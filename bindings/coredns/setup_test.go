@@ -63,7 +63,14 @@ func TestBlocksThatAreWrongNameTheLine(t *testing.T) {
 		{"mlbridge {\ninstance nothing-to-fall-back-on\nlists.allow " + list + "\nlists.block /nowhere/list\n}", ":4", "/nowhere/list"},
 		{"mlbridge {\ninstance nothing-to-fall-back-on\nconfig /nowhere/mlbridge.toml\n}", ":3", "/nowhere/mlbridge.toml"},
 		{"mlbridge {\nblock.ttl 30\nconfig " + file(t, "bad.toml", "block.ttl = \"never\"\n") + "\n}", ":3", "never"},
-		{"mlbridge\nmlbridge", "", "once"},
+		{"mlbridge {\nblock.ttl 30\nconfig a.toml b.toml\n}", ":3", "one file"},
+		{"mlbridge {\nconfig \"\"\n}", ":2", "one file"},
+		{"mlbridge {\nexcept a.example,b.example\n}", ":2", "separated by spaces"},
+		{"mlbridge {\nede on\nexcept a.example *.example\n}", ":3", "*.example"},
+		{"mlbridge {\nexcept bücher.example\n}", ":2", "bücher.example"},
+		{"mlbridge {\nexcept 10.0.0.0/33\n}", ":2", "10.0.0.0/33"},
+		{"mlbridge {\nblock.ttl 30\ngroups.guests.mode observe\n}", ":3", "groups.guests.cidr"},
+		{"mlbridge\nmlbridge", ":2", "once"},
 	} {
 		err := setup(caddy.NewTestController("dns", test.text))
 		if err == nil {
@@ -87,11 +94,32 @@ func TestRelativeConfigIsBelowRoot(t *testing.T) {
 }
 
 func TestInstanceIsAlwaysSet(t *testing.T) {
-	for text, want := range map[string]string{"mlbridge": "coredns", "mlbridge {\ninstance guests\n}": "guests"} {
-		b, err := parse(caddy.NewTestController("dns", text))
-		if err != nil || b.config.Settings["instance"] != want {
-			t.Errorf("%s: %v, %v", text, b.config.Settings, err)
+	config := file(t, "mlbridge.toml", "instance = \"of-the-file\"\n")
+	for text, want := range map[string]string{
+		"": defaultInstance, "instance of-the-block\n": "of-the-block", "config " + config + "\n": "of-the-file",
+		"config " + config + "\ninstance of-both\n": "of-both",
+	} {
+		h := unit(t, text+"block.ttl 1234\n")
+		attached, err := mlbridge.Attach(want)
+		if err != nil {
+			t.Errorf("%q: no instance %s", text, want)
+			continue
 		}
+		if _, err := h.engine.Classify(want+".example", netip.Addr{}, 1); err != nil {
+			t.Fatal(err)
+		}
+		if stats, err := attached.Stats(); err != nil || stats.Classified != 1 {
+			t.Errorf("%q: not the engine of the instance %s", text, want)
+		}
+		attached.Close()
+	}
+}
+
+func TestAMistakeInAnImportedFileIsNamedThere(t *testing.T) {
+	imported := file(t, "settings", "\n\nblock.action nxdomain\nblock.ttl never\n")
+	_, err := caddy.Start(input(".:0 {\nmlbridge {\nmode enforce\nimport " + imported + "\n}\n}\n"))
+	if err == nil || !strings.Contains(err.Error(), imported+":4 - mlbridge: block.ttl") {
+		t.Errorf("%v", err)
 	}
 }
 
