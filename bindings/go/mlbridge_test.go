@@ -563,34 +563,50 @@ func TestEmptyWireNameIsNoName(t *testing.T) {
 	}
 }
 
-func TestALibraryWithAnotherABIIsRefused(t *testing.T) {
-	dir := t.TempDir()
-	source := filepath.Join(dir, "old.c")
-	// Every function of the header, so that the loader is content; all but two of them end the process.
+// otherLibrary makes a libmlbridge.so.0 with the functions of the header but one, and a number of the ABI, and returns its
+// folder. Whoever calls another function than the first two ends the process.
+func otherLibrary(t *testing.T, abi int, without string) string {
+	t.Helper()
 	header, err := os.ReadFile("mlbridge.h")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var text strings.Builder
-	text.WriteString("unsigned mlb_abi_version(void) { return 0; }\nconst char *mlb_version(void) { return \"0.0.1\"; }\n")
-	written := map[string]bool{"mlb_abi_version": true, "mlb_version": true}
+	text := "unsigned mlb_abi_version(void) { return " + strconv.Itoa(abi) + "; }\nconst char *mlb_version(void) { return \"0.0.1\"; }\n"
+	written := map[string]bool{"mlb_abi_version": true, "mlb_version": true, without: true}
 	for _, function := range regexp.MustCompile(`\b(mlb_\w+)\(`).FindAllSubmatch(header, -1) {
 		if name := string(function[1]); !written[name] {
 			written[name] = true
-			text.WriteString("void " + name + "(void) { __builtin_trap(); }\n")
+			text += "void " + name + "(void) { __builtin_trap(); }\n"
 		}
 	}
-	if err := os.WriteFile(source, []byte(text.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	source := file(t, "other.c", text)
+	dir := t.TempDir()
 	build := exec.Command("cc", "-shared", "-Wl,-soname,libmlbridge.so.0", "-o", filepath.Join(dir, "libmlbridge.so.0"), source)
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("cc: %v\n%s", err, out)
 	}
-	self := exec.Command(os.Args[0], "-test.run", "^TestOpenForAnotherABI$", "-test.v")
-	self.Env = append(os.Environ(), "LD_LIBRARY_PATH="+dir, "MLBRIDGE_TEST_ABI=1")
+	return dir
+}
+
+// runWith runs a test of this program in a process of its own, with the library in a folder.
+func runWith(library, test string) (string, error) {
+	self := exec.Command(os.Args[0], "-test.run", "^"+test+"$", "-test.v")
+	self.Env = append(os.Environ(), "LD_LIBRARY_PATH="+library, "MLBRIDGE_TEST_ABI=1")
 	out, err := self.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "library 0.0.1 has ABI 0, this program was built for 1") {
+	return string(out), err
+}
+
+func TestALibraryWithAnotherABIIsRefused(t *testing.T) {
+	out, err := runWith(otherLibrary(t, 0, ""), "TestOpenForAnotherABI")
+	if err != nil || !strings.Contains(out, "library 0.0.1 has ABI 0, this program was built for 1") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestALibraryThatLacksAFunctionEndsTheStartNotACall(t *testing.T) {
+	out, err := runWith(otherLibrary(t, 1, "mlb_message"), "NoTest")
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 127 || !strings.Contains(out, "undefined symbol: mlb_message") {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
