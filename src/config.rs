@@ -336,13 +336,13 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] that names the settings.
     pub fn check(&self) -> Result<()> {
-        let needs_sinkhole = self.block_action == Action::Sinkhole
-            || self.vet_action == Action::Sinkhole
-            || self.groups.values().any(|group| group.block_action == Some(Action::Sinkhole));
-        if needs_sinkhole && self.sinkhole_ipv4.is_none() && self.sinkhole_ipv6.is_none() {
-            return Err(Error::Config(
-                "block.action: \"sinkhole\" needs sinkhole.ipv4 or sinkhole.ipv6".to_owned(),
-            ));
+        if self.sinkhole_ipv4.is_none()
+            && self.sinkhole_ipv6.is_none()
+            && let Some(key) = self.asks_for_sinkhole()
+        {
+            return Err(Error::Config(format!(
+                "{key}: \"sinkhole\" needs sinkhole.ipv4 or sinkhole.ipv6"
+            )));
         }
         for (name, group) in &self.groups {
             if group.cidr.is_empty() {
@@ -355,6 +355,20 @@ impl Config {
             ));
         }
         self.elasticsearch.check()
+    }
+
+    /// A key whose action is a sinkhole.
+    fn asks_for_sinkhole(&self) -> Option<String> {
+        if self.block_action == Action::Sinkhole {
+            return Some("block.action".to_owned());
+        }
+        if self.vet_action == Action::Sinkhole {
+            return Some("vet.action".to_owned());
+        }
+        let mut groups = self.groups.iter();
+        groups
+            .find(|(_, group)| group.block_action == Some(Action::Sinkhole))
+            .map(|(name, _)| format!("groups.{name}.block.action"))
     }
 
     fn apply(&mut self, key: &str, value: Value, base: &Base<'_>) -> Result<()> {
@@ -687,5 +701,21 @@ mod tests {
         config.check().unwrap();
         config.set("groups.empty.mode", "observe").unwrap();
         assert!(config.check().is_err());
+    }
+
+    #[test]
+    fn an_action_without_its_address_is_named_by_its_key() {
+        for (key, also) in [
+            ("block.action", None),
+            ("vet.action", None),
+            ("groups.guests.block.action", Some(("groups.guests.cidr", "10.0.0.0/8"))),
+        ] {
+            let mut config = Config::default();
+            for (key, value) in also.into_iter().chain([(key, "sinkhole")]) {
+                config.set(key, value).unwrap();
+            }
+            let error = config.check().unwrap_err().to_string();
+            assert_eq!(error, format!("{key}: \"sinkhole\" needs sinkhole.ipv4 or sinkhole.ipv6"));
+        }
     }
 }

@@ -60,6 +60,7 @@ func TestBlocksThatAreWrongNameTheLine(t *testing.T) {
 		{"mlbridge {\nexcept a..b\n}", ":2", "a..b"},
 		{"mlbridge {\nblock.ttl 30\nthreshold.vet 0.9\nthreshold.block 0.1\n}", ":", "threshold"},
 		{"mlbridge {\nblock.ttl 30\nblock.action sinkhole\n}", ":3", "sinkhole"},
+		{"mlbridge {\nblock.ttl 30\nvet.action sinkhole\n}", ":3", "vet.action"},
 		{"mlbridge {\ninstance nothing-to-fall-back-on\nlists.allow " + list + "\nlists.block /nowhere/list\n}", ":4", "/nowhere/list"},
 		{"mlbridge {\ninstance nothing-to-fall-back-on\nconfig /nowhere/mlbridge.toml\n}", ":3", "/nowhere/mlbridge.toml"},
 		{"mlbridge {\nblock.ttl 30\nconfig " + file(t, "bad.toml", "block.ttl = \"never\"\n") + "\n}", ":3", "never"},
