@@ -52,4 +52,19 @@ fn a_settings_file_is_named_with_what_is_wrong_in_it() {
         assert_eq!(output.status.code(), Some(1), "{told}");
         assert!(told.contains(&format!("{}: {expected}", file.display())), "{told}");
     }
+
+fn verdicts_on_a_file_depend_on_nothing_but_the_name() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let names: String = (0..3_000).map(|number| format!("name{number}.example\n")).collect();
+    std::fs::write(file.path(), names).unwrap();
+    // Every name is blocked: a server's breaker would open.
+    let thresholds = ["--set", "threshold.vet=0", "--set", "threshold.block=0"];
+    let classify = |jobs: &str| {
+        let mut command = mlbridge();
+        command.arg("classify").args(thresholds).args(["--jobs", jobs]).arg("--file");
+        String::from_utf8(command.arg(file.path()).output().unwrap().stdout).unwrap()
+    };
+    let verdicts = classify("1");
+    assert_eq!(verdicts.lines().filter(|line| line.contains("\tnxdomain\t")).count(), 3_000);
+    assert_eq!(classify("0"), verdicts);
 }
