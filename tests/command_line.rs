@@ -68,3 +68,54 @@ fn verdicts_on_a_file_depend_on_nothing_but_the_name() {
     assert_eq!(verdicts.lines().filter(|line| line.contains("\tnxdomain\t")).count(), 3_000);
     assert_eq!(classify("0"), verdicts);
 }
+
+#[cfg(feature = "train")]
+mod models {
+    use super::*;
+
+    const DEFAULT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/default");
+
+    fn labelled(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn figures_that_nobody_reads_are_no_panic() {
+        let names = labelled("domain\tlabel\na.example.com\t0\nqxzkjvwp.info\t1\n");
+        for json in [false, true] {
+            let mut command = mlbridge();
+            command.args(["evaluate", DEFAULT]).arg(names.path());
+            if json {
+                command.arg("--json");
+            }
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            let output = command.stdout(writer).output().unwrap();
+            assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+            let full = File::options().write(true).open("/dev/full").unwrap();
+            let output = command.stdout(full).output().unwrap();
+            assert_eq!(output.status.code(), Some(1));
+            assert!(String::from_utf8(output.stderr).unwrap().contains("standard output"));
+        }
+    }
+
+    #[test]
+    fn a_class_of_both_labels_is_told_by_label() {
+        let names = labelled(
+            "domain\tlabel\tclass\na.example.com\t0\tmail\nqxzkjvwp.info\t1\tmail\nb..c\t1\tmail\n",
+        );
+        let output =
+            mlbridge().args(["evaluate", DEFAULT, "--json"]).arg(names.path()).output().unwrap();
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let groups: Vec<(bool, u64)> = found["groups"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|group| (group["auc"].is_null(), group["names"].as_u64().unwrap()))
+            .collect();
+        assert_eq!(groups, [(true, 1), (false, 1)]);
+        assert!(String::from_utf8(output.stderr).unwrap().contains("1 lines without a name"));
+    }
+}

@@ -148,31 +148,27 @@ pub fn evaluate(
         let logit = logit(score);
         (all.len() - all.partition_point(|&one| one < logit)) as f64 / all.len() as f64
     };
-    let mut by_group: BTreeMap<(u32, Option<u32>), Vec<f32>> = BTreeMap::new();
+    let mut by_group: BTreeMap<(u32, bool, Option<u32>), Vec<f32>> = BTreeMap::new();
     for (place, &logit) in logits.iter().enumerate() {
         let about = names.about[chosen[place] as usize];
-        by_group.entry((about.class, None)).or_default().push(logit);
+        by_group.entry((about.class, about.malicious, None)).or_default().push(logit);
         if about.family != 0 && about.malicious {
-            by_group.entry((about.class, Some(about.family))).or_default().push(logit);
+            by_group.entry((about.class, true, Some(about.family))).or_default().push(logit);
         }
     }
     let families =
-        |class: u32| by_group.keys().filter(|key| key.0 == class && key.1.is_some()).count();
+        |class: u32| by_group.keys().filter(|key| key.0 == class && key.2.is_some()).count();
     let mut groups: Vec<Group> = by_group
         .iter()
-        .filter(|((class, family), all)| {
+        .filter(|((class, _, family), all)| {
             family.is_none() || all.len() >= LEAST_NAMES && families(*class) <= MOST_FAMILIES
         })
-        .map(|((class, family), all)| {
-            let class = names.word(*class);
-            let is_benign = class.starts_with("benign");
-            Group {
-                class: class.to_owned(),
-                family: family.map(|family| names.word(family).to_owned()),
-                names: all.len(),
-                auc: (!is_benign).then(|| metrics::auc(&benign, all)),
-                above: above(all),
-            }
+        .map(|((class, is_malicious, family), all)| Group {
+            class: names.word(*class).to_owned(),
+            family: family.map(|family| names.word(family).to_owned()),
+            names: all.len(),
+            auc: is_malicious.then(|| metrics::auc(&benign, all)),
+            above: above(all),
         })
         .collect();
     groups.sort_by(|a, b| (&a.class, &a.family).cmp(&(&b.class, &b.family)));

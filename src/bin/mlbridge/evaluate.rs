@@ -1,5 +1,6 @@
 //! `mlbridge evaluate`: what a model does on labelled names.
 
+use crate::output;
 use clap::Args;
 use mlbridge::Model;
 use mlbridge::error::{Error, Result};
@@ -44,6 +45,9 @@ fn evaluate(args: &Evaluate) -> Result<()> {
     if !names.read(&args.file, Kind { malicious: false, validation: false })? {
         return Err(Error::file(&args.file, "no header line with the columns domain and label"));
     }
+    if names.unreadable > 0 {
+        eprintln!("mlbridge: left out: {} lines without a name", names.unreadable);
+    }
     let split = names.about.iter().any(|about| about.validation) && !args.all;
     let all = 0..u32::try_from(names.len()).unwrap_or(u32::MAX);
     let chosen: Vec<u32> = all
@@ -59,50 +63,57 @@ fn evaluate(args: &Evaluate) -> Result<()> {
         std::fs::write(path, page).map_err(|reason| Error::file(path, reason))?;
     }
     if args.json {
-        let text = serde_json::to_string_pretty(&evaluation)
-            .map_err(|reason| Error::Model(reason.to_string()))?;
-        println!("{text}");
+        output::json(&evaluation)
     } else {
-        print(&model, &evaluation);
+        output::print(&table(&model, &evaluation));
+        Ok(())
     }
-    Ok(())
 }
 
-fn print(model: &Model, found: &Evaluation) {
+fn table(model: &Model, found: &Evaluation) -> String {
+    let mut text = String::new();
+    let mut line = |words: &str| {
+        text.push_str(words);
+        text.push('\n');
+    };
     let percent =
         |shares: [f64; 3]| shares.map(|share| format!("{:5.1}", share * 100.0)).join(" / ");
-    println!("model {} {} ({})", model.name(), model.version(), model.engine());
-    println!(
+    line(&format!("model {} {} ({})", model.name(), model.version(), model.engine()));
+    line(&format!(
         "{} benign and {} malicious names, AUC {:.4}",
         found.benign, found.malicious, found.auc
-    );
-    println!("recall at false-positive rates of 1e-2 / 1e-3 / 1e-4, in per cent:");
-    println!("  {:40} {:>8} {}", "all malicious", found.malicious, percent(found.recall));
+    ));
+    line("recall at false-positive rates of 1e-2 / 1e-3 / 1e-4, in per cent:");
+    line(&format!("  {:40} {:>8} {}", "all malicious", found.malicious, percent(found.recall)));
     for group in &found.groups {
         let name = match &group.family {
             Some(family) => format!("  {} {family}", group.class),
             None => group.class.clone(),
         };
-        println!("  {name:40} {:>8} {}", group.names, percent(group.above));
+        line(&format!("  {name:40} {:>8} {}", group.names, percent(group.above)));
     }
     for at in &found.thresholds {
-        println!(
+        line(&format!(
             "{} from {:.6}: false-positive rate stated {:.1e}, found {:.1e}; recall {:.1} %",
             at.decision,
             at.score,
             at.stated,
             at.found,
             at.recall * 100.0
-        );
+        ));
     }
-    println!("score   stated   found");
+    line("score   stated   found");
     for rate in &found.rates {
-        println!("{:6.4}  {:.1e}  {:.1e}", rate.score, rate.stated, rate.found);
+        line(&format!("{:6.4}  {:.1e}  {:.1e}", rate.score, rate.stated, rate.found));
     }
     let [[benign, alarms], [missed, hits]] = found.confusion;
-    println!(
+    line(&format!(
         "at 0.5: benign {benign} right, {alarms} wrong; malicious {hits} right, {missed} wrong; accuracy {:.1} %",
         found.accuracy * 100.0
-    );
-    println!("calibration error {:.3}, logistic loss {:.4}", found.calibration_error, found.loss);
+    ));
+    line(&format!(
+        "calibration error {:.3}, logistic loss {:.4}",
+        found.calibration_error, found.loss
+    ));
+    text
 }
