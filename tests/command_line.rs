@@ -118,4 +118,101 @@ mod models {
         assert_eq!(groups, [(true, 1), (false, 1)]);
         assert!(String::from_utf8(output.stderr).unwrap().contains("1 lines without a name"));
     }
+
+    /// Names whose label can be learnt, `take` of each; a share of the labels is wrong.
+    fn lists(take: usize, wrong: usize) -> [tempfile::NamedTempFile; 2] {
+        let words = ["green", "garden", "school", "music", "river", "cloud", "book", "market"];
+        let letters = b"qxzjkvwpybdfghlmnrst";
+        let mut state = 1_u64;
+        let mut random = |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        let mut texts = [String::new(), String::new()];
+        for place in 0..2 * take {
+            let core = if place % 2 == 0 {
+                format!("{}{}{}", words[random(8)], words[random(8)], random(1_000_000))
+            } else {
+                (0..14).map(|_| char::from(letters[random(20)])).collect()
+            };
+            let label = (place % 2) ^ usize::from(random(100) < wrong);
+            texts[label] += &format!("{core}.com\n");
+        }
+        texts.map(|text| labelled(&text))
+    }
+
+    fn train(lists: &[tempfile::NamedTempFile; 2], out: &std::path::Path) -> Command {
+        let mut command = mlbridge();
+        command.args(["train", "--min-count", "20", "--benign"]).arg(lists[0].path());
+        command.arg("--malicious").arg(lists[1].path()).arg("--out").arg(out);
+        command
+    }
+
+    fn told(command: &mut Command) -> (bool, String) {
+        let output = command.output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    #[test]
+    fn a_model_is_replaced_by_one_of_the_same_names_and_not_by_a_worse_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = lists(2_000, 10);
+        let (done, text) = told(&mut train(&good, dir.path()));
+        assert!(done, "an empty directory is a place for a model: {text}");
+        assert!(text.contains("threshold.vet") && text.contains("threshold.block"), "{text}");
+        let (done, text) = told(train(&good, dir.path()).args(["--seed", "2"]));
+        assert!(done && text.contains("by its manifest"), "{text}");
+        let before = std::fs::read(dir.path().join("manifest.json")).unwrap();
+        let bad = lists(2_000, 40);
+        let (done, text) = told(&mut train(&bad, dir.path()));
+        assert!(!done && text.contains("worse") && text.contains("--force"), "{text}");
+        assert_eq!(std::fs::read(dir.path().join("manifest.json")).unwrap(), before);
+        let (done, text) = told(train(&bad, dir.path()).arg("--force"));
+        assert!(done, "{text}");
+        assert_ne!(std::fs::read(dir.path().join("manifest.json")).unwrap(), before);
+    }
+
+    #[test]
+    fn what_is_no_model_is_never_replaced_and_told_before_the_work() {
+        let lists = lists(50, 0);
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(path("home/photos")).unwrap();
+        std::fs::create_dir(path("texts")).unwrap();
+        std::fs::write(path("texts/letter"), "").unwrap();
+        std::fs::write(path("file"), "").unwrap();
+        std::os::unix::fs::symlink("nothing", path("link")).unwrap();
+        for name in ["home", "texts", "file", "link"] {
+            let (done, text) = told(train(&lists, &path(name)).arg("--force"));
+            assert!(!done && text.contains(name) && !text.contains("select"), "{name}: {text}");
+        }
+        let (done, text) =
+            told(train(&lists, std::path::Path::new("..")).current_dir(path("home")));
+        assert!(!done && !text.contains("select"), "{text}");
+        assert!(path("home/photos").is_dir() && path("texts/letter").is_file());
+        let (done, text) = told(train(&lists, &path("new")).args(["--name", &"x".repeat(65)]));
+        assert!(!done && text.contains("64 bytes") && !path("new").exists(), "{text}");
+    }
+
+    #[test]
+    fn what_administrators_decide_weighs_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let lists = lists(1_000, 0);
+        let labels: String =
+            (0..60).map(|number| format!("greengarden{number}.com\tmalicious\n")).collect();
+        let labels = labelled(&labels);
+        let score = |model: &std::path::Path| -> f64 {
+            let set = format!("model.path={}", model.display());
+            let output =
+                mlbridge().args(["classify", "--set", &set, "greengarden77.com"]).output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            text.split('\t').next().unwrap().parse().unwrap()
+        };
+        let [plain, vetted] = ["plain", "vetted"].map(|name| dir.path().join(name));
+        assert!(told(&mut train(&lists, &plain)).0);
+        assert!(told(train(&lists, &vetted).arg("--labels").arg(labels.path())).0);
+        assert!(score(&plain) < 0.2 && score(&vetted) > 0.5);
+    }
 }

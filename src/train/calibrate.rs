@@ -30,6 +30,16 @@ pub struct Table {
     pub names: usize,
 }
 
+/// The fewest benign names with which two knots can be measured.
+pub fn least_names() -> usize {
+    (LEAST_NAMES / MEASURED[1]).ceil() as usize
+}
+
+/// How many benign names it takes to measure a rate, after the correction.
+pub fn names_for(rate: f64) -> usize {
+    (LEAST_NAMES * UNSEEN_LISTS / rate).ceil() as usize
+}
+
 impl Table {
     /// The table of benign logits, given in ascending order.
     ///
@@ -83,5 +93,12 @@ mod tests {
         }
         assert!(Table::new(&logits[..1_000]).unwrap().logit(BLOCK_RATE).is_none());
         assert!(Table::new(&logits[..15]).is_err());
+        assert!(Table::new(&logits[..least_names()]).is_ok());
+        assert!(Table::new(&logits[..least_names() - 1]).is_err());
+        for rate in [VET_RATE, BLOCK_RATE] {
+            let enough = names_for(rate);
+            assert!(Table::new(&logits[..enough]).unwrap().logit(rate).is_some());
+            assert!(Table::new(&logits[..enough * 9 / 10]).unwrap().logit(rate).is_none());
+        }
     }
 }

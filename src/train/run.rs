@@ -207,7 +207,26 @@ pub fn run(
     for (label, word) in [(0.0, "benign"), (1.0, "malicious")] {
         if !training.iter().any(|&index| labels[index as usize] == label) {
             return Err(Error::Invalid(format!(
-                "there are no {word} names to train on; give a file of them"
+                "there are no {word} names to train on (those kept to validate with do not count); give a file of them"
+            )));
+        }
+    }
+    let benign = all.iter().filter(|&&index| is_plain_benign(names, index)).count();
+    if benign < calibrate::least_names() {
+        return Err(Error::Invalid(format!(
+            "{benign} benign names are too few to measure a false-positive rate; {} are the least",
+            calibrate::least_names()
+        )));
+    }
+    for (label, word) in [(0.0, "benign"), (1.0, "malicious")] {
+        if !validation.iter().any(|&index| labels[index as usize] == label) {
+            return Err(Error::Invalid(format!(
+                "there are no {word} names to validate with; {}",
+                if given {
+                    "those kept to validate with need both labels"
+                } else {
+                    "give more names"
+                }
             )));
         }
     }
@@ -246,13 +265,23 @@ fn draw(unit: u64, bag: u64) -> u64 {
     (hash(hash(unit) ^ (bag + 1)) >> 40) % 100
 }
 
+/// Benign by a list, not by an administrator.
+fn is_plain_benign(names: &Names, index: u32) -> bool {
+    let About { malicious, weight, .. } = names.about[index as usize];
+    !malicious && weight == 1.0
+}
+
 /// A number of a name's registered domain, the same for all names below it.
 fn domain_hash(name: &[u8]) -> u64 {
-    let domain = registered_domain(name).unwrap_or(name);
-    let fnv = domain.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+    text_hash(registered_domain(name).unwrap_or(name)) >> 16
+}
+
+/// A number of a text.
+pub(super) fn text_hash(text: &[u8]) -> u64 {
+    let fnv = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    hash(fnv) >> 16
+    hash(fnv)
 }
 
 /// What all stages share.
@@ -292,6 +321,9 @@ impl Setting<'_> {
         let (dictionary, keys) = encode::dictionary(self.names, chosen, min_count, MAX_ROWS)?;
         let encoded = encode::encode(self.names, &dictionary, &keys, self.options.threads);
         note(format!("{} rows; {} keys taken for another", dictionary.len(), encoded.collisions));
+        if dictionary.is_empty() {
+            note(format!("no n-gram is met {min_count} times: give more names or a lower minimum"));
+        }
         self.stopped()?;
         let seed = self.options.seed;
         let rows = dictionary.len();
@@ -337,7 +369,7 @@ impl Setting<'_> {
                 .iter()
                 .copied()
                 .filter(inside)
-                .filter(|&index| self.is_plain_benign(index))
+                .filter(|&index| is_plain_benign(self.names, index))
                 .collect();
             let lesson = Lesson { chosen: &seen, seed: lesson.seed + 1 + fold, ..lesson };
             let weights = student(&lesson, &format!("{stage} fold {}", fold + 1), &[])?;
@@ -351,11 +383,6 @@ impl Setting<'_> {
         }
         let weights = weights.expect("the first job is the student");
         Ok(Stage { dictionary, keys, collisions: encoded.collisions, weights, unseen })
-    }
-
-    fn is_plain_benign(&self, index: u32) -> bool {
-        let About { malicious, weight, .. } = self.names.about[index as usize];
-        !malicious && weight == 1.0
     }
 
     fn watch<'a>(&'a self, net: &'a str, validation: &'a [u32]) -> Watch<'a> {
@@ -575,6 +602,21 @@ mod tests {
         });
         assert!(matches!(result, Err(Error::Busy(_))));
         assert_eq!(seen_epochs.into_inner(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_told_before_the_work() {
+        let reason = |names: &Names| {
+            let report = |_| panic!("nothing was to be done");
+            match run(names, &options(false), &AtomicBool::new(false), &report) {
+                Err(Error::Invalid(text)) => text,
+                _ => String::new(),
+            }
+        };
+        assert!(reason(&names(60)).contains("benign names are too few"));
+        let mut one_label = names(600);
+        one_label.about.iter_mut().take(200).for_each(|about| about.validation = !about.malicious);
+        assert!(reason(&one_label).contains("no malicious names to validate with"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Writes a model's directory: all of it or nothing.
 //!
-//! The files are made in a directory beside the one wanted, which then takes its place; the other files of a directory that is
-//! replaced (a README, say) are taken over.
+//! The files are made in a directory beside the one wanted, loaded as a test, and then take its place; the other files of
+//! a directory that is replaced (a README, say) are taken over. A directory that holds more than files is never replaced.
 
 use super::calibrate::{BLOCK_RATE, Table, UNSEEN_LISTS, VET_RATE};
 use super::evaluate::Evaluation;
@@ -9,13 +9,14 @@ use super::reference::Reference;
 use super::run::Outcome;
 use crate::error::{Error, Result};
 use crate::model::ngram::ENCODER;
-use crate::model::{Model, onnx};
+use crate::model::{EngineChoice, Model, onnx};
 use crate::name::Name;
 use crate::suffix;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// Golden scores in the manifest, checked at each load.
 const CHECKED_AT_LOAD: usize = 16;
@@ -120,18 +121,75 @@ fn thresholds(table: &Table) -> Value {
     json!({ "vet": at(VET_RATE), "block": at(BLOCK_RATE) })
 }
 
+/// Checks before the work that [`replace`] can put a model at `dir`, and gives the directory's own path: what is there is
+/// nothing, an empty directory, or a model.
+///
+/// # Errors
+/// [`Error::Io`] naming what is in the way.
+pub fn prepare(dir: &Path) -> Result<PathBuf> {
+    let refused = |reason: &str| Error::file(dir, reason);
+    let own = if dir.symlink_metadata().is_ok() {
+        dir.canonicalize().map_err(|reason| Error::file(dir, reason))?
+    } else {
+        let name = dir.file_name().ok_or_else(|| refused("is no name of a directory"))?;
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        fs::create_dir_all(parent).map_err(|reason| Error::file(parent, reason))?;
+        parent.canonicalize().map_err(|reason| Error::file(parent, reason))?.join(name)
+    };
+    if let Ok(metadata) = own.metadata() {
+        let others = others(&own)?;
+        if !others.is_empty() && !own.join("manifest.json").is_file() {
+            return Err(refused("holds files but no manifest.json: it is no model's directory"));
+        }
+        let device =
+            own.parent().and_then(|parent| parent.metadata().ok()).map(|parent| parent.dev());
+        if device != Some(metadata.dev()) {
+            return Err(refused(
+                "is a mount point, which cannot be replaced; name a directory in it",
+            ));
+        }
+        if std::env::current_dir().is_ok_and(|here| here.starts_with(&own)) {
+            return Err(refused("cannot be replaced while it is the working directory"));
+        }
+    }
+    let trial = beside(&own, "new");
+    fs::create_dir(&trial)
+        .and_then(|()| fs::remove_dir(&trial))
+        .map_err(|reason| Error::file(&trial, reason))?;
+    Ok(own)
+}
+
+/// A name beside a directory.
+fn beside(dir: &Path, mark: &str) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{mark}-{}", std::process::id()));
+    dir.with_file_name(name)
+}
+
+/// The files of a directory, which may hold nothing else.
+fn others(dir: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |reason| Error::file(dir, reason);
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if !entry.file_type().map_err(failed)?.is_file() {
+            let reason = "is no plain file, so the directory that holds it is not replaced";
+            return Err(Error::file(&entry.path(), reason));
+        }
+        paths.push(entry.path());
+    }
+    Ok(paths)
+}
+
 /// Puts files into the place of a directory, which may exist.
 ///
 /// # Errors
-/// [`Error::Io`] naming the file; the old directory is then still there.
+/// [`Error::Io`] naming the file, or why the library does not accept the model; the old directory is then still there.
 pub fn replace(dir: &Path, files: &Files) -> Result<()> {
-    let beside = |mark: &str| {
-        let mut name = dir.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{mark}-{}", std::process::id()));
-        dir.with_file_name(name)
-    };
-    let (new, old) = (beside("new"), beside("old"));
-    let made = fill(&new, dir, files).and_then(|()| {
+    let (new, old) = (beside(dir, "new"), beside(dir, "old"));
+    let loaded = |()| Model::load(&new, EngineChoice::Auto);
+    let made = fill(&new, dir, files).and_then(loaded).and_then(|_| {
         if dir.exists() {
             fs::rename(dir, &old).map_err(|reason| Error::file(dir, reason))?;
         }
@@ -154,14 +212,18 @@ fn fill(new: &Path, dir: &Path, files: &Files) -> Result<()> {
         let path = new.join(name);
         fs::write(&path, content).map_err(|reason| Error::file(&path, reason))?;
     }
-    let Ok(others) = fs::read_dir(dir) else { return Ok(()) };
-    for other in others.flatten() {
-        let path = new.join(other.file_name());
-        if !path.exists() && other.path().is_file() {
-            fs::copy(other.path(), &path).map_err(|reason| Error::file(&path, reason))?;
-        }
+    let Ok(metadata) = dir.metadata() else { return Ok(()) };
+    for other in others(dir)? {
+        let path = new.join(other.file_name().unwrap_or_default());
+        let taken = if path.exists() {
+            // Who could read the old file can read the new one.
+            fs::metadata(&other).and_then(|old| fs::set_permissions(&path, old.permissions()))
+        } else {
+            fs::copy(&other, &path).map(|_| ())
+        };
+        taken.map_err(|reason| Error::file(&path, reason))?;
     }
-    Ok(())
+    fs::set_permissions(new, metadata.permissions()).map_err(|reason| Error::file(new, reason))
 }
 
 /// A number with so many digits behind the point.

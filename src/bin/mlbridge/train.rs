@@ -3,12 +3,14 @@
 use clap::Args;
 use mlbridge::error::{Error, Result};
 use mlbridge::model::EngineChoice;
-use mlbridge::train::evaluate::{self, Evaluation};
+use mlbridge::train::calibrate::{BLOCK_RATE, VET_RATE, names_for};
+use mlbridge::train::compare::{self, Figures};
+use mlbridge::train::evaluate;
 use mlbridge::train::names::{Kind, Names};
 use mlbridge::train::run::{self, Event, Options};
 use mlbridge::train::write::{self, About};
 use mlbridge::{Model, Name};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,16 +19,14 @@ use std::time::Instant;
 
 /// How much an administrator's label weighs against a name of a list.
 const LABEL_WEIGHT: f32 = 10.0;
-/// How much worse than the old model a new one may be on the same names, in area under the curve and in recall.
-const TOLERATED: (f64, f64) = (0.002, 0.02);
 /// How many golden scores a model gets besides those of the odd names.
 const GOLDEN: usize = 200;
 
 /// Trains a model on lists of benign and malicious names.
 ///
-/// Files are plain lists, CSV with ranks (Tranco), hosts files or block lists, or the corpus's TSV with its header line;
-/// each may be gzip-compressed. Four per cent of the registered domains are kept to validate with, unless the corpus or
-/// --val says which. The same names, options and kind of processor give the same model to the bit.
+/// Files are plain lists, CSV with ranks (Tranco), hosts files, block lists or URLs, or tables with a header line; each may
+/// be gzip-compressed. Four per cent of the registered domains are kept to validate with, unless a table or --val says
+/// which. The same names, options and kind of processor give the same model to the bit.
 #[derive(Debug, Args)]
 pub struct Train {
     /// Files of benign names.
@@ -38,11 +38,11 @@ pub struct Train {
     /// Files with a header line whose columns say what a name is (domain, label, class, family, source, split).
     #[arg(long, num_args = 1.., value_name = "TSV")]
     corpus: Vec<PathBuf>,
-    /// A file with such columns whose names are all kept to validate with.
+    /// A file with such columns whose names are all kept to validate with, also where other files have them.
     #[arg(long, value_name = "TSV")]
     val: Option<PathBuf>,
-    /// Labels that administrators gave: lines "name,as" or JSON lines with "name" and "as" (benign, malicious,
-    /// honeypot). They win against lists, and each weighs as much as ten names.
+    /// Labels that administrators gave, as `mlbridge vet export` writes them: lines "name,as" (comma or tab) or JSON lines
+    /// with "name" and "as" (benign, malicious, honeypot). They win against lists, and each weighs as much as ten names.
     #[arg(long, value_name = "EXPORT")]
     labels: Vec<PathBuf>,
     /// First trains several nets and lets the model learn from them too: better, and some four times slower.
@@ -55,10 +55,10 @@ pub struct Train {
     #[arg(long)]
     force: bool,
     /// The model's name.
-    #[arg(long, default_value = "custom")]
+    #[arg(long, default_value = "custom", value_parser = short_text)]
     name: String,
     /// The model's version.
-    #[arg(long, default_value = "1")]
+    #[arg(long, default_value = "1", value_parser = short_text)]
     version: String,
     /// What the model is, in a sentence.
     #[arg(long, default_value = "Trained by mlbridge train.")]
@@ -85,8 +85,10 @@ impl Train {
 fn train(args: &Train) -> Result<()> {
     let begin = Instant::now();
     let say = |text: &str| eprintln!("[{:6.1} s] {text}", begin.elapsed().as_secs_f64());
+    let out = write::prepare(&args.out)?;
+    let old = old_model(&out, args.force, &say)?;
+    let names = read(args, &say)?;
     let stop = stop_on_signal()?;
-    let names = read(args)?;
     let bad = names.about.iter().filter(|about| about.malicious).count();
     say(&format!("{} benign and {bad} malicious names", names.len() - bad));
     if names.unreadable + names.contradictory > 0 {
@@ -108,17 +110,45 @@ fn train(args: &Train) -> Result<()> {
     let model = write::selected(&outcome)?;
     let scores = evaluate::scores(&model, &names, &outcome.validation)?;
     let metrics = evaluate::evaluate(&model, &names, &outcome.validation, &scores)?;
-    say(&format!("validation, by the model without those names: {}", figures(&metrics)));
-    if args.out.exists() {
-        let old = compare(args, &names, &outcome.validation, &metrics, &say);
-        if !args.force {
-            old?;
+    say(&format!("validation, by the model without those names: {}", figures(&(&metrics).into())));
+    for (rate, key) in [(VET_RATE, "vet"), (BLOCK_RATE, "block")] {
+        if outcome.calibration.logit(rate).is_none() {
+            say(&format!(
+                "{} benign names are too few to measure a false-positive rate of {rate:e} ({} are needed): the model will {key} nothing unless the setting threshold.{key} gives a score",
+                outcome.calibration.names,
+                names_for(rate)
+            ));
+        }
+    }
+    let sample = compare::sample(&names, &outcome.validation);
+    if let Some(old) = &old {
+        let old = match compare::stated(&old.manifest, &sample) {
+            Some(stated) => {
+                say(&format!("the old model without them, by its manifest: {}", figures(&stated)));
+                stated
+            }
+            None => {
+                // It may have learnt some of these names, which flatters it.
+                let scores = evaluate::scores(&old.model, &names, &outcome.validation)?;
+                let found = evaluate::evaluate(&old.model, &names, &outcome.validation, &scores)?;
+                say(&format!("the old model on the same names: {}", figures(&(&found).into())));
+                Figures::from(&found)
+            }
+        };
+        if !args.force
+            && compare::is_worse(&(&metrics).into(), &old, metrics.benign, metrics.malicious)
+        {
+            return Err(Error::Invalid(format!(
+                "{}: the new model is worse than the one there, which stays; --force replaces it all the same, another --out keeps both",
+                args.out.display()
+            )));
         }
     }
     let training = json!({
         "names": outcome.trained,
         "malicious": bad,
         "validation_names": outcome.validation.len(),
+        compare::KEY: sample,
         "keys_taken_for_another": outcome.collisions,
         "files": files(args),
         "teachers": args.teachers,
@@ -138,8 +168,8 @@ fn train(args: &Train) -> Result<()> {
     if stop.load(Ordering::Relaxed) {
         return Err(Error::Busy("stopped before the end; nothing was written".to_owned()));
     }
-    write::replace(&args.out, &files)?;
-    let written = Model::load(&args.out, EngineChoice::Auto)?;
+    write::replace(&out, &files)?;
+    let written = Model::load(&out, EngineChoice::Auto)?;
     if let Some(notice) = written.notice() {
         say(notice);
     }
@@ -147,24 +177,68 @@ fn train(args: &Train) -> Result<()> {
     Ok(())
 }
 
-/// A flag that Ctrl-C and a termination signal set.
+/// The model that is to be replaced.
+struct Old {
+    model: Model,
+    manifest: Value,
+}
+
+/// The model in a directory that exists and is not empty; one that cannot be loaded may only be replaced by force.
+fn old_model(out: &Path, force: bool, say: &dyn Fn(&str)) -> Result<Option<Old>> {
+    let path = out.join("manifest.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    match Model::load(out, EngineChoice::Auto) {
+        Ok(model) => {
+            let manifest = std::fs::read(&path).map_err(|reason| Error::file(&path, reason))?;
+            let manifest = serde_json::from_slice(&manifest).unwrap_or_default();
+            Ok(Some(Old { model, manifest }))
+        }
+        Err(reason) if force => {
+            say(&format!("the old model cannot be loaded: {reason}"));
+            Ok(None)
+        }
+        Err(reason) => Err(reason),
+    }
+}
+
+/// A name or a version that a manifest may have.
+fn short_text(text: &str) -> std::result::Result<String, String> {
+    if text.is_empty() || text.len() > 64 || text.chars().any(char::is_control) {
+        return Err("must be 1 to 64 bytes of text".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A flag that Ctrl-C sets; the second Ctrl-C ends the program at once. (So does any other signal, and the first one
+/// while files are read: only [`write::replace`] changes anything, at the very end.)
 fn stop_on_signal() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
+    let on_signal = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping; once more ends at once");
+    };
+    ctrlc::set_handler(on_signal)
         .map_err(|reason| Error::Invalid(format!("cannot listen for Ctrl-C: {reason}")))?;
     Ok(stop)
 }
 
-fn read(args: &Train) -> Result<Names> {
+fn read(args: &Train, say: &dyn Fn(&str)) -> Result<Names> {
     let mut names = Names::new();
+    let told = |file: &Path, count: usize| say(&format!("{}: {count} names", file.display()));
     let lists = args
         .benign
         .iter()
         .map(|file| (file, false))
         .chain(args.malicious.iter().map(|file| (file, true)));
     for (file, malicious) in lists {
+        let before = names.len();
         names.read(file, Kind { malicious, validation: false })?;
+        told(file, names.len() - before);
     }
     let corpus = args
         .corpus
@@ -172,12 +246,16 @@ fn read(args: &Train) -> Result<Names> {
         .map(|file| (file, false))
         .chain(args.val.iter().map(|file| (file, true)));
     for (file, validation) in corpus {
+        let before = names.len();
         if !names.read(file, Kind { malicious: false, validation })? {
             return Err(Error::file(file, "no header line with the columns domain and label"));
         }
+        told(file, names.len() - before);
     }
     for file in &args.labels {
+        let before = names.len();
         names.read_labels(file, LABEL_WEIGHT)?;
+        told(file, names.len() - before);
     }
     names.settle();
     Ok(names)
@@ -209,37 +287,12 @@ fn report(event: &Event, say: &dyn Fn(&str)) {
     }
 }
 
-fn figures(metrics: &Evaluation) -> String {
+fn figures(metrics: &Figures) -> String {
     let [first, second, third] = metrics.recall.map(|share| share * 100.0);
     format!(
         "AUC {:.4}, recall {first:.1} / {second:.1} / {third:.1} % at false-positive rates of 1e-2 / 1e-3 / 1e-4",
         metrics.auc
     )
-}
-
-/// Compares with the model that is to be replaced, on the same names. (That one may have been trained on them, which
-/// flatters it.)
-fn compare(
-    args: &Train,
-    names: &Names,
-    validation: &[u32],
-    new: &Evaluation,
-    say: &dyn Fn(&str),
-) -> Result<()> {
-    let model = Model::load(&args.out, EngineChoice::Auto)?;
-    let scores = evaluate::scores(&model, names, validation)?;
-    let old = evaluate::evaluate(&model, names, validation, &scores)?;
-    say(&format!("the old model on the same names: {}", figures(&old)));
-    let (auc, recall) = TOLERATED;
-    let worse = new.auc < old.auc - auc
-        || new.recall.iter().zip(&old.recall).take(2).any(|(new, old)| *new < old - recall);
-    if !worse {
-        return Ok(());
-    }
-    Err(Error::Invalid(format!(
-        "{}: the new model is worse than the one there (which may know the validation names); --force replaces it all the same",
-        args.out.display()
-    )))
 }
 
 /// The plain names of the files trained on.
