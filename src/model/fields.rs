@@ -297,24 +297,30 @@ mod tests {
     fn contributions_add_up_to_the_logit() {
         let model = Model::load(Path::new(DEFAULT), EngineChoice::Auto).unwrap();
         let told = |text: &str| model.explain(&text.parse().unwrap()).unwrap();
-        let logit = |score: f32| (score / (1.0 - score)).ln();
-        let sum = |explanation: &Explanation| -> f32 {
-            let parts = explanation.spans.iter().filter(|span| span.kind != "n-gram");
-            parts.map(|span| span.contribution).sum()
-        };
-        // The logit of nothing known, the same for every name.
-        let bases: Vec<f32> = [
+        let long = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".");
+        for text in [
             "www.paypal-login.secure-bank.xyz",
-            "example.com",
+            "example.com.",
+            "b\u{fc}cher.de",
+            "a\\.b.c\\255.example.com",
+            "co.uk",
             "a.b.shop.weebly.com",
             "qwzxkjvh.info",
-        ]
-        .into_iter()
-        .map(told)
-        .map(|explanation| logit(explanation.score) - sum(&explanation))
-        .collect();
-        for base in &bases {
-            assert!((base - bases[0]).abs() < 0.05, "{bases:?}");
+            &long,
+        ] {
+            let explanation = told(text);
+            let (logit, base) = (explanation.logit.unwrap(), explanation.base.unwrap());
+            assert!((kernel::sigmoid(logit) - explanation.score).abs() <= TOLERANCE, "{text}");
+            let parts = explanation.spans.iter().filter(|span| span.kind != "n-gram");
+            let sum = base + parts.map(|span| span.contribution).sum::<f32>();
+            assert!((sum - logit).abs() < 0.1, "{text}: {sum}, not {logit}");
+            let name: Name = text.parse().unwrap();
+            let mut buffer = [0; MAX_WIRE];
+            let dotted = name.dotted(&mut buffer);
+            for span in &explanation.spans {
+                let bytes = &dotted[span.start..span.end];
+                assert_eq!(span.text, String::from_utf8_lossy(bytes), "{text}");
+            }
         }
         let spans = told("www.paypal-login.secure-bank.xyz").spans;
         for kind in ["core", "sub-domain", "suffix", "shape", "n-gram"] {

@@ -95,6 +95,11 @@ impl Fused {
         mean
     }
 
+    /// The logit of no input at all.
+    pub(super) fn base(&self) -> f32 {
+        self.net.forward::<false>(&[0.0; INPUTS]).logit
+    }
+
     /// As [`Fused::logit`], as a processor without AVX2 computes it.
     #[cfg(test)]
     pub(super) fn portable_logit(&self, parts: &Parts<'_>) -> f32 {

@@ -213,8 +213,8 @@ fn check_files(files: &BTreeMap<String, String>) -> Result<(), String> {
 fn check_thresholds(thresholds: Thresholds) -> Result<(), String> {
     let Thresholds { vet, block } = thresholds;
     for (key, value) in [("vet", vet), ("block", block)] {
-        if value.is_some_and(|score| !(0.0..=1.0).contains(&score)) {
-            return Err(format!("thresholds.{key}: {value:?} must be a score from 0 to 1"));
+        if let Some(score) = value.filter(|score| !(0.0..=1.0).contains(score)) {
+            return Err(format!("thresholds.{key}: {score} must be a score from 0 to 1"));
         }
     }
     match (vet, block) {
@@ -298,7 +298,7 @@ mod tests {
             (|m| m["files"] = json!({".x": "0".repeat(64)}), "\".x\""),
             (|m| m["files"]["model.onnx"] = json!("12"), "\"12\""),
             (|m| m["files"]["model.onnx"] = json!("A".repeat(64)), "lower-case"),
-            (|m| m["thresholds"] = json!({"vet": 1.5}), "thresholds.vet"),
+            (|m| m["thresholds"] = json!({"vet": 1.5}), "thresholds.vet: 1.5 must"),
             (|m| m["thresholds"] = json!({"vet": 0.9, "block": 0.8}), "above thresholds.block"),
             (|m| m["thresholds"] = json!({"veto": 0.9}), "veto"),
             (|m| m["fpr"] = json!([[0.0, 0.5]]), "1 knots"),

@@ -73,7 +73,7 @@ trait Scorer: Send + Sync {
     /// What contributed to the score. Scorers that cannot tell keep this default, which says so.
     fn explain(&self, name: &Name) -> Result<Explanation, Failure> {
         let score = self.raw_score(name, suffix_of(name))?;
-        Ok(Explanation { score, method: "none", spans: Vec::new() })
+        Ok(Explanation { score, logit: None, base: None, method: "none", spans: Vec::new() })
     }
 }
 
@@ -100,6 +100,11 @@ fn in_range(output: f32) -> Result<f32, Failure> {
 pub struct Explanation {
     /// The score explained, 0..1.
     pub score: f32,
+    /// The score's logit, not rounded to 0 or 1 as a score near the ends is; none with the method `none`.
+    pub logit: Option<f32>,
+    /// The logit of a name of which nothing is known: this and the contributions (those of `n-gram` excepted, which are
+    /// part of the others) add up to `logit`, within a tenth.
+    pub base: Option<f32>,
     /// How the contributions were found; `none`: this model's scorer cannot tell, and there are no spans.
     pub method: &'static str,
     /// The parts of the name that contributed, in the order of the name.
