@@ -52,7 +52,9 @@ fn a_settings_file_is_named_with_what_is_wrong_in_it() {
         assert_eq!(output.status.code(), Some(1), "{told}");
         assert!(told.contains(&format!("{}: {expected}", file.display())), "{told}");
     }
+}
 
+#[test]
 fn verdicts_on_a_file_depend_on_nothing_but_the_name() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let names: String = (0..3_000).map(|number| format!("name{number}.example\n")).collect();
