@@ -71,6 +71,43 @@ fn verdicts_on_a_file_depend_on_nothing_but_the_name() {
     assert_eq!(classify("0"), verdicts);
 }
 
+#[test]
+fn decisions_become_labels_once_a_name_and_only_those_for_all() {
+    use mlbridge::elastic::{Cursor, Decided, Ruling};
+    use mlbridge::policy::overrides::Class;
+    use mlbridge::store::sqlite::Database;
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Database::open(folder.path()).unwrap();
+    let ruling = Ruling {
+        class: Class::Malicious,
+        author: "them".to_owned(),
+        note: String::new(),
+        scope: String::new(),
+        at_ms: i64::MAX / 2,
+        expires_ms: None,
+    };
+    let decided = ["a.example", "c.example"]
+        .map(|name| Decided { name: name.to_owned(), ruling: Some(ruling.clone()) });
+    store.put_decided(&decided, &Cursor::default()).unwrap();
+    drop(store);
+    let vet = |arguments: &[&str]| {
+        let mut command = mlbridge();
+        command.arg("vet").args(arguments).arg("--state-dir").arg(folder.path());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        output
+    };
+    vet(&["add", "a.example", "--as", "benign"]);
+    vet(&["add", "b.example", "--as", "honeypot"]);
+    vet(&["add", "d.example", "--as", "malicious", "--scope", "group:guests"]);
+    let output = vet(&["export"]);
+    let labels = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(labels, "a.example\tbenign\nb.example\tmalicious\nc.example\tmalicious\n");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("left out: 1 for some clients only"), "{told}");
+}
+
 #[cfg(feature = "train")]
 mod models {
     use super::*;

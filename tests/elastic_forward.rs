@@ -747,6 +747,26 @@ fn names_to_vet_and_decisions_made_here_go_to_the_index() {
 }
 
 #[test]
+fn a_vetting_index_that_somebody_deleted_is_made_by_its_own_mappings() {
+    let server = Server::start();
+    let outbox = Memory::default();
+    let running = Running::start(settings(&[&server.url()]), &outbox);
+    until("it is set up", || server.state().stored.contains_key("mlbridge-vetting"));
+    {
+        let mut state = server.state();
+        state.stored.remove("mlbridge-vetting");
+        state.templates.remove("/mlbridge-vetting");
+    }
+    let state = VetState::Withdrawn { author: "ann".to_owned(), at_ms: 1 };
+    outbox.state().to_vet = vec![ToVet { key: 1, name: "a.example".to_owned(), state }];
+    until("it is made anew", || server.state().templates.contains_key("/mlbridge-vetting"));
+    assert!(server.state().stored["mlbridge-vetting"].is_empty());
+    assert!(outbox.state().vetting_written.is_empty());
+    running.end();
+    server.check();
+}
+
+#[test]
 fn decisions_come_back_in_time_and_only_if_allowed() {
     let server = Server::start();
     let outbox = Memory::default();

@@ -488,6 +488,9 @@ impl<'c> Turns<'c> {
             else {
                 return Ok(());
             };
+            if after == i64::MIN {
+                self.find_vetting_index(node)?;
+            }
             after = last;
             let body = vetting::body(&entries, &self.identity);
             let answer = self.post(node, &vetting::bulk_path(), (Content::Lines, &body))?;
@@ -503,6 +506,18 @@ impl<'c> Turns<'c> {
                 return Ok(());
             }
         }
+    }
+
+    /// A bulk request would make an index that somebody deleted anew, with mappings that the server guesses.
+    fn find_vetting_index(&mut self, node: usize) -> std::result::Result<(), String> {
+        let came = self.client.send(node, Method::Get, &vetting::uuid_path(), None, Some(SIDE));
+        if came.is_ok_and(|answer| answer.status == 404) {
+            self.ready = None;
+            return Err(
+                "the vetting index is missing: mlbridge setup elasticsearch makes it".to_owned()
+            );
+        }
+        Ok(())
     }
 
     fn read_vetting(

@@ -8,6 +8,7 @@ use mlbridge::store::event::now_ms;
 use mlbridge::store::sqlite::{Reader, WaitingRow};
 use mlbridge::sys;
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// What to do.
 #[derive(Subcommand)]
@@ -58,7 +59,8 @@ pub enum Vet {
         #[arg(long)]
         json: bool,
     },
-    /// Write decisions as labels for training: name, tab, benign or malicious
+    /// Write decisions as labels for training: name, tab, benign or malicious. Decisions for some clients only say what
+    /// these may see, so they are left out; one made here counts before one from the cluster
     Export,
 }
 
@@ -109,19 +111,28 @@ impl Vet {
                 queue(&Reader::open(&directory)?.vetting_queue(limit)?, json)?
             }
             Vet::Export => {
-                let text: String = Reader::open(&directory)?
-                    .overrides()?
-                    .iter()
-                    .map(|one| {
-                        (one, if one.class == Class::Benign { "benign" } else { "malicious" })
-                    })
-                    .map(|(one, label)| format!("{}\t{label}\n", one.name))
-                    .collect();
-                output::print(&text);
+                let all = Reader::open(&directory)?.overrides()?;
+                let (for_all, for_some): (Vec<_>, Vec<_>) =
+                    all.iter().partition(|one| one.scope == Scope::All);
+                output::print(&labels(&for_all));
+                if !for_some.is_empty() {
+                    eprintln!("mlbridge: left out: {} for some clients only", for_some.len());
+                }
             }
         }
         Ok(())
     }
+}
+
+/// The decisions as labels, one a name.
+fn labels(overrides: &[&Override]) -> String {
+    let mut by_name = BTreeMap::new();
+    for from_index in [true, false] {
+        let some = overrides.iter().filter(|one| one.from_index == from_index);
+        by_name.extend(some.map(|one| (one.name.to_text(), one.class)));
+    }
+    let label = |class| if class == Class::Benign { "benign" } else { "malicious" };
+    by_name.iter().map(|(name, &class)| format!("{name}\t{}\n", label(class))).collect()
 }
 
 fn list(overrides: &[Override], as_json: bool) -> Result<()> {
