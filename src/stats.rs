@@ -15,7 +15,8 @@
 use crate::verdict::{Decision, Source};
 use std::cell::Cell;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
 
 /// What became of a verdict's event at the moment of the call.
@@ -151,8 +152,6 @@ counters! {
     duplicates,
     /// Rows the cluster will never take, set aside with its reason.
     dead_lettered,
-    /// Rows in the store that no cluster has acknowledged.
-    pending,
     /// Undelivered rows removed to keep the store within its bounds.
     evicted,
     /// Starts after which the store was found not cleanly closed.
@@ -180,6 +179,23 @@ pub struct Stats {
 fn cell(source: Source, decision: Decision, cached: bool, fate: Fate) -> usize {
     ((source as usize * DECISIONS + decision as usize) * 2 + usize::from(cached)) * FATES
         + fate as usize
+}
+
+/// The outbox's counters, of one moment.
+struct OutboxCounts {
+    stored: u64,
+    recovered: u64,
+    delivered: u64,
+    dead_lettered: u64,
+    evicted: u64,
+}
+
+impl OutboxCounts {
+    /// The difference: a counter of its own would be changed a moment before or after the others.
+    fn pending(&self) -> u64 {
+        let left = self.delivered + self.dead_lettered + self.evicted;
+        (self.stored + self.recovered).saturating_sub(left)
+    }
 }
 
 impl Default for Stats {
@@ -236,15 +252,28 @@ impl Stats {
         }
     }
 
+    /// Rows in the store that no cluster has acknowledged.
+    pub fn pending(&self) -> u64 {
+        self.outbox().pending()
+    }
+
+    /// What came into the outbox and what left it. What left it is read first, so that no row left before it came.
+    fn outbox(&self) -> OutboxCounts {
+        let count = &self.counters;
+        let [delivered, dead_lettered, evicted] =
+            [&count.delivered, &count.dead_lettered, &count.evicted]
+                .map(|counter| counter.load(Acquire));
+        let (stored, recovered) = (count.stored.load(Relaxed), count.recovered.load(Relaxed));
+        OutboxCounts { stored, recovered, delivered, dead_lettered, evicted }
+    }
+
     /// The sums of this moment. `queue_capacity` is the caller's.
     pub fn snapshot(&self, queue_capacity: u64) -> Snapshot {
         let count = &self.counters;
+        let outbox = self.outbox();
         // What leaves the queue is read before what entered it, so that the difference is never negative.
-        let (coalesced, dropped_store, stored) = (
-            count.coalesced.load(Relaxed),
-            count.dropped_store.load(Relaxed),
-            count.stored.load(Relaxed),
-        );
+        let (coalesced, dropped_store, stored) =
+            (count.coalesced.load(Relaxed), count.dropped_store.load(Relaxed), outbox.stored);
         let mut sums = [0_u64; CELLS];
         for shard in &self.shards {
             for (sum, cell) in sums.iter_mut().zip(&shard.cells) {
@@ -303,11 +332,11 @@ impl Stats {
             dropped_forked: by_fate(Fate::DroppedForked),
             queued: queued_ever.saturating_sub(coalesced + dropped_store + stored),
             stored,
-            recovered: count.recovered.load(Relaxed),
-            delivered: count.delivered.load(Relaxed),
-            dead_lettered: count.dead_lettered.load(Relaxed),
-            pending: count.pending.load(Relaxed),
-            evicted: count.evicted.load(Relaxed),
+            recovered: outbox.recovered,
+            delivered: outbox.delivered,
+            dead_lettered: outbox.dead_lettered,
+            pending: outbox.pending(),
+            evicted: outbox.evicted,
             duplicates: count.duplicates.load(Relaxed),
             unclean_ends: count.unclean_ends.load(Relaxed),
             store_resets: count.store_resets.load(Relaxed),
@@ -525,10 +554,9 @@ mod tests {
             }
         }
         stats.counters.stored.fetch_add(3, Relaxed);
-        stats.counters.pending.fetch_add(3, Relaxed);
         let snapshot = stats.snapshot(0);
         assert_eq!(snapshot.classified, total);
-        assert_eq!(snapshot.queued, 15 - 3);
+        assert_eq!((snapshot.queued, snapshot.pending), (15 - 3, 3));
         assert!(snapshot.adds_up(), "{snapshot:?}");
     }
 

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 use std::time::{Duration, Instant};
 
 /// Most events in one transaction.
@@ -246,7 +246,6 @@ impl<'a> Worker<'a> {
             self.adjust_pending(found);
         } else {
             count.recovered.fetch_add(found, Relaxed);
-            count.pending.fetch_add(found, Relaxed);
             if store.database.was_unclean {
                 count.unclean_ends.fetch_add(1, Relaxed);
                 let text = "store: the last process that held it did not end in order; what it had not yet stored is lost";
@@ -266,13 +265,12 @@ impl<'a> Worker<'a> {
     /// Brings the ledger in line with the number of pending rows that another process changed.
     fn adjust_pending(&self, found: u64) {
         let count = &self.hub.stats.counters;
-        let known = count.pending.load(Relaxed);
+        let known = self.hub.stats.pending();
         if found >= known {
             count.recovered.fetch_add(found - known, Relaxed);
         } else {
-            count.evicted.fetch_add(known - found, Relaxed);
+            count.evicted.fetch_add(known - found, Release);
         }
-        count.pending.store(found, Relaxed);
     }
 
     fn store_failed(&mut self, failure: Failure) {
@@ -297,7 +295,7 @@ impl<'a> Worker<'a> {
             Ok(aside) => {
                 let count = &self.hub.stats.counters;
                 count.store_resets.fetch_add(1, Relaxed);
-                count.evicted.fetch_add(count.pending.swap(0, Relaxed), Relaxed);
+                count.evicted.fetch_add(self.hub.stats.pending(), Release);
                 self.opened_before = true;
                 self.next_attempt = Instant::now();
                 let text = format!(
@@ -372,8 +370,6 @@ impl<'a> Worker<'a> {
         match store.database.write(&self.batch, coalesce_ms, dropped, &models) {
             Ok(written) => {
                 let count = &self.hub.stats.counters;
-                // Pending before stored: a reader between the two sees a row too many, never one too few.
-                count.pending.fetch_add(written.stored, Relaxed);
                 count.stored.fetch_add(written.stored, Relaxed);
                 count.coalesced.fetch_add(written.coalesced, Relaxed);
                 self.last_row = store.database.last_row();
@@ -400,7 +396,7 @@ impl<'a> Worker<'a> {
         {
             let _ = store.database.close_windows(now_ms());
         }
-        let delivered = !in_memory || self.hub.stats.counters.pending.load(Relaxed) == 0;
+        let delivered = !in_memory || self.hub.stats.pending() == 0;
         let done = stored && delivered || !Worker::wants_store(settings);
         let error = self.hub.store_error();
         let cannot_open = error.clone().filter(|_| self.store.is_none());
@@ -431,9 +427,8 @@ impl<'a> Worker<'a> {
                     self.with_database(|database| database.settle(&settled, now_ms()))
                 {
                     let count = &self.hub.stats.counters;
-                    count.delivered.fetch_add(delivered, Relaxed);
-                    count.dead_lettered.fetch_add(dead, Relaxed);
-                    count.pending.fetch_sub(delivered + dead, Relaxed);
+                    count.delivered.fetch_add(delivered, Release);
+                    count.dead_lettered.fetch_add(dead, Release);
                 }
                 let _ = reply.send(());
             }
@@ -636,8 +631,7 @@ impl<'a> Worker<'a> {
         if let Some(Ok(evicted)) =
             self.with_database(|database| database.keep_within(max_bytes, oldest))
         {
-            self.hub.stats.counters.evicted.fetch_add(evicted, Relaxed);
-            self.hub.stats.counters.pending.fetch_sub(evicted, Relaxed);
+            self.hub.stats.counters.evicted.fetch_add(evicted, Release);
         }
     }
 

@@ -124,6 +124,8 @@ static void under_load(void) {
     EXPECT((uint64_t)sql(state, "select sum(count) from event") == stats.stored + stats.coalesced, "the store holds %lld, the ledger says %llu",
            sql(state, "select sum(count) from event"), (unsigned long long)(stats.stored + stats.coalesced));
     EXPECT((uint64_t)sql(state, "select count(*) from event") == stats.stored, "rows");
+    EXPECT((uint64_t)sql(state, "select count(*) from outbox") == stats.pending, "%lld rows wait, the ledger says %llu",
+           sql(state, "select count(*) from outbox"), (unsigned long long)stats.pending);
     end(engine);
 }
 
