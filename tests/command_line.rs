@@ -109,6 +109,10 @@ fn decisions_become_labels_once_a_name_and_only_those_for_all() {
 }
 
 #[cfg(feature = "train")]
+#[path = "support/learnable.rs"]
+mod learnable;
+
+#[cfg(feature = "train")]
 mod models {
     use super::*;
 
@@ -160,22 +164,10 @@ mod models {
 
     /// Names whose label can be learnt, `take` of each; a share of the labels is wrong.
     fn lists(take: usize, wrong: usize) -> [tempfile::NamedTempFile; 2] {
-        let words = ["green", "garden", "school", "music", "river", "cloud", "book", "market"];
-        let letters = b"qxzjkvwpybdfghlmnrst";
-        let mut state = 1_u64;
-        let mut random = |below: usize| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) as usize % below
-        };
+        let mut random = learnable::random();
         let mut texts = [String::new(), String::new()];
         for place in 0..2 * take {
-            let core = if place % 2 == 0 {
-                format!("{}{}{}", words[random(8)], words[random(8)], random(1_000_000))
-            } else {
-                (0..14).map(|_| char::from(letters[random(20)])).collect()
-            };
+            let core = learnable::core(place % 2 == 1, 1_000_000, &mut random);
             let label = (place % 2) ^ usize::from(random(100) < wrong);
             texts[label] += &format!("{core}.com\n");
         }

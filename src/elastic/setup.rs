@@ -428,7 +428,7 @@ impl Work<'_, '_> {
 
     fn vetting_index(&mut self) -> Done<()> {
         let what = format!("index {VETTING_INDEX}");
-        match self.look(&format!("/{VETTING_INDEX}/_settings?filter_path=*.settings.index.uuid"))? {
+        match self.look(&super::vetting::uuid_path())? {
             Found::Yes(_) => {
                 self.tell(what, Outcome::Present);
             }

@@ -160,6 +160,17 @@ impl FprTable {
     }
 }
 
+/// Whether a text may be a model's name or version; the error is the reason.
+///
+/// # Errors
+/// The reason, for anything but 1 to 64 bytes without control characters.
+pub fn check_short_text(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() || text.len() > 64 || text.chars().any(char::is_control) {
+        return Err("must be 1 to 64 bytes of text");
+    }
+    Ok(())
+}
+
 /// Reads and checks a manifest; the error is the reason, to which the caller adds the file.
 pub(super) fn parse(bytes: &[u8]) -> Result<Manifest, String> {
     let manifest: Manifest = serde_json::from_slice(bytes).map_err(|reason| reason.to_string())?;
@@ -170,9 +181,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Manifest, String> {
         ));
     }
     for (key, text) in [("name", &manifest.name), ("version", &manifest.version)] {
-        if text.is_empty() || text.len() > 64 || text.chars().any(char::is_control) {
-            return Err(format!("{key}: {text:?} must be 1 to 64 bytes of text"));
-        }
+        check_short_text(text).map_err(|reason| format!("{key}: {text:?} {reason}"))?;
     }
     check_files(&manifest.files)?;
     check_thresholds(manifest.thresholds)?;

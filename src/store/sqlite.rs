@@ -454,7 +454,7 @@ impl Database {
                 .prepare_cached("INSERT INTO outbox SELECT row FROM event WHERE row > ?1")?
                 .execute([before])?;
             write_domains(&transaction, &domains)?;
-            for (id, names) in models {
+            for (id, names) in models.iter().filter(|(id, _)| !self.models.contains_key(id)) {
                 transaction
                     .prepare_cached("INSERT OR IGNORE INTO model VALUES (?1, ?2, ?3)")?
                     .execute(params![id.cast_signed(), names.0, names.1])?;

@@ -125,7 +125,6 @@ struct Worker<'a> {
     /// Of the last forwarder that ended: the next one goes on with its numbers.
     ended: Option<Arc<Control>>,
     started_ms: i64,
-    models_written: usize,
     /// The highest key of a row: a store opened anew goes on after it, because the forwarder may have rows on the way.
     last_row: i64,
 }
@@ -150,7 +149,6 @@ impl<'a> Worker<'a> {
             forwarder: None,
             ended: None,
             started_ms: now_ms(),
-            models_written: 0,
             last_row: 0,
         }
     }
@@ -253,7 +251,6 @@ impl<'a> Worker<'a> {
             }
         }
         self.opened_before = true;
-        self.models_written = 0;
         if self.hub.state_dir.is_some()
             && let Ok(overrides) = store.database.overrides()
         {
@@ -363,8 +360,6 @@ impl<'a> Worker<'a> {
         let coalesce_ms =
             i64::try_from(settings.config.record_coalesce_s).unwrap_or(0).saturating_mul(1000);
         let models = lock(&self.hub.models).map(|models| models.clone()).unwrap_or_default();
-        let models =
-            if models.len() == self.models_written { super::sqlite::Models::new() } else { models };
         let lost = lost_events(&self.hub.stats);
         let dropped = lost.saturating_sub(self.lost_before);
         match store.database.write(&self.batch, coalesce_ms, dropped, &models) {
@@ -373,7 +368,6 @@ impl<'a> Worker<'a> {
                 count.stored.fetch_add(written.stored, Relaxed);
                 count.coalesced.fetch_add(written.coalesced, Relaxed);
                 self.last_row = store.database.last_row();
-                self.models_written += models.len();
                 self.rows_since_bounds += written.stored;
                 self.lost_before = lost;
                 self.batch.clear();

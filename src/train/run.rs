@@ -498,6 +498,10 @@ fn stopped() -> Error {
 }
 
 #[cfg(test)]
+#[path = "../../tests/support/learnable.rs"]
+mod learnable;
+
+#[cfg(test)]
 mod tests {
     use super::super::evaluate;
     use super::super::names::Kind;
@@ -507,27 +511,13 @@ mod tests {
     use crate::name::Name;
     use std::io::Write;
 
-    /// Names whose label can be learnt: benign ones of words, malicious ones of random letters.
     fn names(count: usize) -> Names {
-        let words = ["green", "garden", "school", "music", "river", "cloud", "book", "market"];
-        let letters = b"qxzjkvwpybdfghlmnrst";
-        let mut state = 1_u64;
-        let mut random = |below: usize| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) as usize % below
-        };
+        let mut random = learnable::random();
         let mut text = "domain\tlabel\tclass\n".to_owned();
         for place in 0..count {
-            let name: String = if place % 2 == 0 {
-                format!("{}{}{}.com", words[random(8)], words[random(8)], random(1000))
-            } else {
-                let core: String = (0..14).map(|_| char::from(letters[random(20)])).collect();
-                format!("{core}.com")
-            };
+            let core = learnable::core(place % 2 == 1, 1000, &mut random);
             text += &format!(
-                "{name}\t{}\t{}\n",
+                "{core}.com\t{}\t{}\n",
                 place % 2,
                 if place % 2 == 0 { "benign" } else { "dga" }
             );

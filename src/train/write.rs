@@ -182,14 +182,14 @@ fn others(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Puts files into the place of a directory, which may exist.
+/// Puts files into the place of a directory, which may exist, and gives the model that they are.
 ///
 /// # Errors
 /// [`Error::Io`] naming the file, or why the library does not accept the model; the old directory is then still there.
-pub fn replace(dir: &Path, files: &Files) -> Result<()> {
+pub fn replace(dir: &Path, files: &Files) -> Result<Model> {
     let (new, old) = (beside(dir, "new"), beside(dir, "old"));
     let loaded = |()| Model::load(&new, EngineChoice::Auto);
-    let made = fill(&new, dir, files).and_then(loaded).and_then(|_| {
+    let made = fill(&new, dir, files).and_then(loaded).and_then(|model| {
         if dir.exists() {
             fs::rename(dir, &old).map_err(|reason| Error::file(dir, reason))?;
         }
@@ -197,7 +197,8 @@ pub fn replace(dir: &Path, files: &Files) -> Result<()> {
             // Nothing else to do if even that fails: the old files are still in `old`.
             let _ = fs::rename(&old, dir);
             Error::file(dir, reason)
-        })
+        })?;
+        Ok(model)
     });
     let leftover = if made.is_ok() { &old } else { &new };
     if leftover.exists() {

@@ -3,6 +3,7 @@
 use clap::Args;
 use mlbridge::error::{Error, Result};
 use mlbridge::model::EngineChoice;
+use mlbridge::model::manifest::check_short_text;
 use mlbridge::train::calibrate::{BLOCK_RATE, VET_RATE, names_for};
 use mlbridge::train::compare::{self, Figures};
 use mlbridge::train::evaluate;
@@ -168,8 +169,7 @@ fn train(args: &Train) -> Result<()> {
     if stop.load(Ordering::Relaxed) {
         return Err(Error::Busy("stopped before the end; nothing was written".to_owned()));
     }
-    write::replace(&out, &files)?;
-    let written = Model::load(&out, EngineChoice::Auto)?;
+    let written = write::replace(&out, &files)?;
     if let Some(notice) = written.notice() {
         say(notice);
     }
@@ -204,11 +204,8 @@ fn old_model(out: &Path, force: bool, say: &dyn Fn(&str)) -> Result<Option<Old>>
 }
 
 /// A name or a version that a manifest may have.
-fn short_text(text: &str) -> std::result::Result<String, String> {
-    if text.is_empty() || text.len() > 64 || text.chars().any(char::is_control) {
-        return Err("must be 1 to 64 bytes of text".to_owned());
-    }
-    Ok(text.to_owned())
+fn short_text(text: &str) -> std::result::Result<String, &'static str> {
+    check_short_text(text).map(|()| text.to_owned())
 }
 
 /// A flag that Ctrl-C sets; the second Ctrl-C ends the program at once. (So does any other signal, and the first one
